@@ -1,0 +1,109 @@
+"""The CloudEvents 1.0 headers of a change, in binary mode, and the two headers of a record.
+
+Names follow the Kafka protocol binding (``ce_`` prefix). ``ce_sequence`` is an unsigned 64-bit decimal
+compared as a number (DESIGN §3). Headers carry no personal data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from civicbus.errors import Unacceptable
+from civicbus.names import DatasetId
+from civicbus.reasons import Reason
+
+Headers = list[tuple[str, bytes]]
+
+CAUSE = "cause"
+SEQUENCE = "sequence"
+UNSENDABLE_REASON = "civicbus_unsendable"
+UNSENDABLE_FIELD = "civicbus_field"
+SEQUENCE_LIMIT = 2**64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeEvent:
+    """The CloudEvents attributes of one change. ``time`` is when the source saw it, UTC."""
+
+    id: str
+    source: str
+    type: str
+    time: datetime
+    sequence: int | None = None
+    traceparent: str | None = None
+
+    def headers(self) -> Headers:
+        headers: Headers = [
+            ("ce_specversion", b"1.0"),
+            ("ce_id", self.id.encode()),
+            ("ce_source", self.source.encode()),
+            ("ce_type", self.type.encode()),
+            ("ce_time", time_text(self.time).encode()),
+        ]
+        if self.sequence is not None:
+            headers.append(("ce_sequence", str(self.sequence).encode()))
+        if self.traceparent is not None:
+            headers.append(("traceparent", self.traceparent.encode()))
+        return headers
+
+
+def upserted(dataset: DatasetId) -> str:
+    """The ``ce_type`` of an upsert."""
+    return f"civicbus.{dataset}.upserted"
+
+
+def deleted(dataset: DatasetId) -> str:
+    """The ``ce_type`` of a deletion."""
+    return f"civicbus.{dataset}.deleted"
+
+
+def time_text(moment: datetime) -> str:
+    """RFC 3339 in UTC with microseconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_change(headers: Iterable[tuple[str, bytes | None]]) -> ChangeEvent:
+    """The event in a change's headers; raises Unacceptable naming the header at fault."""
+    found = {name: value for name, value in headers if value is not None}
+    if _text(found, "ce_specversion") != "1.0":
+        raise Unacceptable(Reason.HEADER_INVALID, "ce_specversion is not 1.0", field="ce_specversion")
+    sequence = found.get("ce_sequence")
+    traceparent = found.get("traceparent")
+    return ChangeEvent(
+        id=_text(found, "ce_id"),
+        source=_text(found, "ce_source"),
+        type=_text(found, "ce_type"),
+        time=parse_time(_text(found, "ce_time")),
+        sequence=None if sequence is None else parse_sequence(sequence),
+        traceparent=None if traceparent is None else traceparent.decode("ascii", "replace"),
+    )
+
+
+def parse_sequence(text: bytes) -> int:
+    """An unsigned 64-bit decimal; raises Unacceptable for anything else."""
+    if text.isdigit() and len(text) <= 20 and (number := int(text)) < SEQUENCE_LIMIT:
+        return number
+    raise Unacceptable(Reason.HEADER_INVALID, "ce_sequence is no unsigned 64-bit decimal", field="ce_sequence")
+
+
+def parse_time(text: str) -> datetime:
+    """An RFC 3339 time with its zone; raises Unacceptable for anything else."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise Unacceptable(Reason.HEADER_INVALID, "ce_time is no RFC 3339 time with a zone", field="ce_time")
+    return moment.astimezone(UTC)
+
+
+def _text(found: dict[str, bytes], name: str) -> str:
+    value = found.get(name)
+    if not value:
+        raise Unacceptable(Reason.HEADER_MISSING, f"{name} is missing", field=name)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise Unacceptable(Reason.HEADER_INVALID, f"{name} is not UTF-8", field=name) from None

@@ -1,0 +1,1 @@
+"""The `civicbus` command: a composition root that nobody imports."""

@@ -1,0 +1,1 @@
+"""From an inbox to the department's own system."""

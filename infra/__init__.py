@@ -1,0 +1,1 @@
+"""The embedded platform: parts, supervision, provisioning of topics, users and rights."""

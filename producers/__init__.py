@@ -1,0 +1,1 @@
+"""How a department's record change becomes a change event."""

@@ -1,0 +1,1 @@
+"""The common language: catalogue, agreements, codec, compatibility, registry."""

@@ -1,0 +1,1 @@
+"""What runs on the bus between departments; a folder per process."""
