@@ -1,7 +1,7 @@
 """Where civicbus keeps its state and where the parts of the platform are.
 
 Settings come from ``CIVICBUS_*`` environment variables, read once in ``main``; endpoints come from the file
-that the running platform wrote into its data folder, unless a setting names an external part.
+that the running platform wrote into its home folder, unless a setting names an external part.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CIVICBUS_", frozen=True, extra="ignore")
 
-    data: Path = Field(default=Path(".civicbus"), description="the data folder: state, secrets, logs")
+    home: Path = Field(default=Path(".civicbus"), description="the one folder of state, secrets and logs")
     cache: Path | None = Field(default=None, description="downloaded parts; default: per-user cache folder")
     bootstrap_servers: str | None = Field(default=None, description="an external Kafka, host:port,…")
     registry_url: str | None = Field(default=None, description="an external Confluent-compatible registry")
@@ -35,7 +35,7 @@ class Settings(BaseSettings):
 
 
 class Endpoints(BaseModel):
-    """Where the parts answer. Written to ``<data>/endpoints.json`` by the platform; holds no secret."""
+    """Where the parts answer. Written to ``<home>/endpoints.json`` by the platform; holds no secret."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,19 +48,28 @@ class Endpoints(BaseModel):
     tls_ca_file: Path | None = None
 
     @classmethod
-    def load(cls, data: Path) -> Self:
+    def load(cls, home: Path) -> Self:
         """Raises ConfigurationError where no platform has written the file."""
         try:
-            return cls.model_validate_json(endpoints_file(data).read_bytes())
+            return cls.model_validate_json(endpoints_file(home).read_bytes())
         except FileNotFoundError:
             raise ConfigurationError(
-                f"no platform has run in {data}", mend="start one with `civicbus up`, or set CIVICBUS_DATA"
+                f"no platform has run in {home}", mend="start one with `civicbus up`, or set CIVICBUS_HOME"
             ) from None
 
 
-def endpoints_file(data: Path) -> Path:
-    return data / "endpoints.json"
+def endpoints_file(home: Path) -> Path:
+    return home / "endpoints.json"
 
 
-def secrets_folder(data: Path) -> Path:
-    return data / "secrets"
+def secrets_folder(home: Path) -> Path:
+    return home / "secrets"
+
+
+def run_folder(home: Path) -> Path:
+    """Where every running process leaves its pid and its port."""
+    return home / "run"
+
+
+def logs_folder(home: Path) -> Path:
+    return home / "logs"

@@ -1,0 +1,82 @@
+"""Kafka clients of both libraries, made from endpoints and credentials, with murmur2 in each of them.
+
+``confluent-kafka`` carries the hot path; ``kafka-python`` is the department-side SDK and the admin client.
+No other module imports either library.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from confluent_kafka import Consumer, Producer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+
+from civicbus.secrets import Credentials
+from civicbus.settings import Endpoints
+
+__all__ = ["confluent_consumer", "confluent_producer", "python_admin", "python_consumer", "python_producer"]
+
+# Both libraries take open-ended option maps; Any is their own type for the values.
+Options = dict[str, Any]
+
+
+def confluent_consumer(endpoints: Endpoints, credentials: Credentials, options: Options) -> Consumer:
+    """A librdkafka consumer; nothing is committed for it, and it never resets to latest by itself."""
+    return Consumer(
+        _librdkafka(endpoints, credentials)
+        | {"enable.auto.commit": False, "auto.offset.reset": "error", "allow.auto.create.topics": False}
+        | options
+    )
+
+
+def confluent_producer(endpoints: Endpoints, credentials: Credentials, options: Options) -> Producer:
+    """A librdkafka producer, idempotent, with the partitioner that every client of the bus uses."""
+    return Producer(
+        _librdkafka(endpoints, credentials)
+        | {"enable.idempotence": True, "acks": "all", "partitioner": "murmur2_random"}
+        | options
+    )
+
+
+def python_producer(endpoints: Endpoints, credentials: Credentials, options: Options) -> KafkaProducer:
+    """A pure-Python producer, idempotent, acks=all; its default partitioner is murmur2."""
+    return KafkaProducer(
+        **_kafka_python(endpoints, credentials) | {"enable_idempotence": True, "acks": "all"} | options
+    )
+
+
+def python_consumer(endpoints: Endpoints, credentials: Credentials, options: Options) -> KafkaConsumer:
+    """A pure-Python consumer; nothing is committed for it."""
+    return KafkaConsumer(**_kafka_python(endpoints, credentials) | {"enable_auto_commit": False} | options)
+
+
+def python_admin(endpoints: Endpoints, credentials: Credentials, options: Options | None = None) -> KafkaAdminClient:
+    """The admin client."""
+    return KafkaAdminClient(**_kafka_python(endpoints, credentials) | (options or {}))
+
+
+def _librdkafka(endpoints: Endpoints, credentials: Credentials) -> Options:
+    options: Options = {
+        "bootstrap.servers": endpoints.bootstrap_servers,
+        "security.protocol": endpoints.security_protocol,
+        "sasl.mechanisms": endpoints.sasl_mechanism,
+        "sasl.username": credentials.principal,
+        "sasl.password": credentials.password,
+        "reconnect.backoff.max.ms": 1000,
+    }
+    if endpoints.tls_ca_file is not None:
+        options["ssl.ca.location"] = str(endpoints.tls_ca_file)
+    return options
+
+
+def _kafka_python(endpoints: Endpoints, credentials: Credentials) -> Options:
+    options: Options = {
+        "bootstrap_servers": endpoints.bootstrap_servers.split(","),
+        "security_protocol": endpoints.security_protocol,
+        "sasl_mechanism": endpoints.sasl_mechanism,
+        "sasl_plain_username": credentials.principal,
+        "sasl_plain_password": credentials.password,
+    }
+    if endpoints.tls_ca_file is not None:
+        options["ssl_cafile"] = str(endpoints.tls_ca_file)
+    return options
