@@ -1,0 +1,102 @@
+"""A compacted topic of one partition as a table: the platform's catalogue and its agreements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
+
+from civicbus.errors import Unavailable
+from civicbus.names import Topic
+from civicbus.secrets import Credentials
+from civicbus.settings import Endpoints
+from civicbus.transport.clients import confluent_consumer, confluent_producer
+from civicbus.transport.faults import fault_of, translated
+
+
+class Follower:
+    """Reads compacted topics to their ends, then says what changed since. Close it, or use ``with``."""
+
+    def __init__(self, endpoints: Endpoints, credentials: Credentials, topics: tuple[Topic, ...], group: str) -> None:
+        self._topics = topics
+        self._tables: dict[Topic, dict[bytes, bytes]] = {topic: {} for topic in topics}
+        self._behind = set(topics)
+        # librdkafka wants a group even where none is joined; nothing is committed under it.
+        options = {"group.id": group, "isolation.level": "read_committed", "enable.partition.eof": True}
+        self._consumer = confluent_consumer(endpoints, credentials, options)
+        self._consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING) for topic in topics])
+
+    def read_to_end(self, timeout_s: float = 30.0) -> dict[Topic, dict[bytes, bytes]]:
+        """Every topic's current state; raises Unavailable where the end is not reached in ``timeout_s``."""
+        waited = 0.0
+        while self._behind and waited < timeout_s:
+            if not self._poll(0.2):
+                waited += 0.2
+        if self._behind:
+            raise Unavailable(f"could not read {', '.join(sorted(self._behind))} to the end in {timeout_s:.0f} s")
+        return self._tables
+
+    def changed(self) -> bool:
+        """Whether anything changed since the last call; never waits."""
+        changed = False
+        while self._poll(0.0):
+            changed = True
+        return changed
+
+    def table(self, topic: Topic) -> dict[bytes, bytes]:
+        return self._tables[topic]
+
+    def _poll(self, timeout_s: float) -> bool:
+        message = self._consumer.poll(timeout_s)
+        if message is None:
+            return False
+        topic = Topic(message.topic() or "")
+        error = message.error()
+        if error is not None:
+            if error.code() != KafkaError._PARTITION_EOF:
+                raise fault_of(error)
+            self._behind.discard(topic)
+            return False
+        key, value = message.key(), message.value()
+        if key is None:
+            return True
+        if value is None:
+            self._tables[topic].pop(key, None)
+        else:
+            self._tables[topic][key] = value
+        return True
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_all(endpoints: Endpoints, credentials: Credentials, topic: Topic, group: str) -> dict[bytes, bytes]:
+    """The current state of one compacted topic."""
+    with Follower(endpoints, credentials, (topic,), group) as follower:
+        return follower.read_to_end()[topic]
+
+
+def put_all(
+    endpoints: Endpoints, credentials: Credentials, topic: Topic, rows: Iterator[tuple[bytes, bytes | None]]
+) -> None:
+    """Write rows (None deletes) to a compacted topic and wait until the broker has them all."""
+    failed: list[KafkaError] = []
+    producer = confluent_producer(endpoints, credentials, {"delivery.timeout.ms": 30000})
+    with translated():
+        for key, value in rows:
+            producer.produce(
+                topic, value, key, partition=0, on_delivery=lambda error, _: failed.append(error) if error else None
+            )
+        producer.flush()
+    if failed:
+        raise fault_of(failed[0])
