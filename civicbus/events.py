@@ -14,7 +14,8 @@ from civicbus.errors import Unacceptable
 from civicbus.names import DatasetId
 from civicbus.reasons import Reason
 
-Headers = list[tuple[str, bytes]]
+# The type that librdkafka's binding takes and gives; a value read from Kafka is bytes or None.
+Headers = list[tuple[str, str | bytes | None]]
 
 CAUSE = "cause"
 SEQUENCE = "sequence"
@@ -64,9 +65,9 @@ def time_text(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def parse_change(headers: Iterable[tuple[str, bytes | None]]) -> ChangeEvent:
+def parse_change(headers: Iterable[tuple[str, str | bytes | None]]) -> ChangeEvent:
     """The event in a change's headers; raises Unacceptable naming the header at fault."""
-    found = {name: value for name, value in headers if value is not None}
+    found = {name: value for name, value in headers if isinstance(value, bytes)}
     if _text(found, "ce_specversion") != "1.0":
         raise Unacceptable(Reason.HEADER_INVALID, "ce_specversion is not 1.0", field="ce_specversion")
     sequence = found.get("ce_sequence")

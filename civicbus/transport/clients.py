@@ -9,12 +9,20 @@ from __future__ import annotations
 from typing import Any
 
 from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
 from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
 
-__all__ = ["confluent_consumer", "confluent_producer", "python_admin", "python_consumer", "python_producer"]
+__all__ = [
+    "confluent_admin",
+    "confluent_consumer",
+    "confluent_producer",
+    "python_admin",
+    "python_consumer",
+    "python_producer",
+]
 
 # Both libraries take open-ended option maps; Any is their own type for the values.
 Options = dict[str, Any]
@@ -36,6 +44,11 @@ def confluent_producer(endpoints: Endpoints, credentials: Credentials, options: 
         | {"enable.idempotence": True, "acks": "all", "partitioner": "murmur2_random"}
         | options
     )
+
+
+def confluent_admin(endpoints: Endpoints, credentials: Credentials) -> AdminClient:
+    """librdkafka's admin client, for what kafka-python's lacks."""
+    return AdminClient(_librdkafka(endpoints, credentials))
 
 
 def python_producer(endpoints: Endpoints, credentials: Credentials, options: Options) -> KafkaProducer:
