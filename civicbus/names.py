@@ -18,7 +18,11 @@ AgreementId = NewType("AgreementId", str)
 Topic = NewType("Topic", str)
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,59}\Z")
-RESERVED = frozenset({"platform", "connect", "civicbus", "public", "postgres", "template0", "template1"})
+RESERVED = frozenset(
+    {"platform", "connect", "civicbus", "civicbus_operator", "none", "public", "postgres", "template0", "template1"}
+)
+# PostgreSQL keeps role names with this prefix to itself, and a department's role has the department's name.
+RESERVED_PREFIX = "pg_"
 
 CATALOGUE_TOPIC = Topic("platform.catalogue")
 AGREEMENTS_TOPIC = Topic("platform.agreements")
@@ -73,7 +77,7 @@ def valid_name(text: str) -> str:
 
 def department_id(text: str) -> DepartmentId:
     """``text`` as a department; raises ConfigurationError for an invalid or reserved name."""
-    if valid_name(text) in RESERVED:
+    if valid_name(text) in RESERVED or text.startswith(RESERVED_PREFIX):
         raise ConfigurationError(f"{text!r} is a reserved name", mend="choose another department name")
     return DepartmentId(text)
 

@@ -46,7 +46,7 @@ class SecretStore:
 
     def read(self, principal: Principal) -> Credentials:
         """Raises ConfigurationError where the principal has no secret or the file is not private."""
-        path = self._path(principal)
+        path = self.location(principal)
         try:
             mode = path.stat().st_mode
             text = path.read_text()
@@ -60,27 +60,53 @@ class SecretStore:
 
     def ensure(self, principal: Principal) -> Credentials:
         """The principal's credentials, made now where there are none."""
-        if not self._path(principal).exists():
+        if not self.location(principal).exists():
             self.write(fresh(principal))
         return self.read(principal)
 
     def write(self, credentials: Credentials) -> None:
         """Store credentials in place of older ones, atomically, readable by this user only."""
+        self._write(self.location(credentials.principal), credentials)
+
+    def prepare(self, principal: Principal) -> Credentials:
+        """The secret that shall replace the principal's; written down before anybody learns it.
+
+        The same one is returned until ``adopt``, so that a rotation that was cut short can be finished.
+        """
+        path = self._prepared_path(principal)
+        if not path.exists():
+            self._write(path, fresh(principal))
+        return Credentials(principal, json.loads(path.read_text())["password"])
+
+    def prepared(self) -> tuple[Principal, ...]:
+        """The principals whose rotation was begun and not finished."""
+        return tuple(Principal(path.stem) for path in sorted(self.folder.glob("*.next")))
+
+    def adopt(self, principal: Principal) -> None:
+        """The prepared secret becomes the principal's."""
+        self._prepared_path(principal).replace(self.location(principal))
+
+    def _write(self, path: Path, credentials: Credentials) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
-        path = self._path(credentials.principal)
         draft = path.with_suffix(".new")
         draft.unlink(missing_ok=True)
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump({"principal": credentials.principal, "password": credentials.password}, file)
+            file.flush()
+            os.fsync(file.fileno())
         draft.replace(path)
 
     def principals(self) -> Iterator[Principal]:
         return (Principal(path.stem) for path in sorted(self.folder.glob("*.json")))
 
-    def _path(self, principal: Principal) -> Path:
+    def location(self, principal: Principal) -> Path:
+        """Where the principal's secret is kept."""
         return self.folder / f"{principal}.json"
+
+    def _prepared_path(self, principal: Principal) -> Path:
+        return self.folder / f"{principal}.next"
 
 
 def fresh(principal: Principal) -> Credentials:
