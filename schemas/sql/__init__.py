@@ -1,0 +1,1 @@
+"""The view language: parsing, types, the closed list of functions, and lineage."""
