@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 from uuid import UUID
 
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer, StringConstraints, TypeAdapter, ValidationError
@@ -21,11 +21,7 @@ from civicbus.errors import ConfigurationError, Unacceptable
 from civicbus.keys import KeyValue, record_key
 from civicbus.names import DatasetId, DepartmentId, department_id
 from civicbus.reasons import Reason
-
-if TYPE_CHECKING:
-    from civicbus.schemas.codec.schema import AvroSchema
-else:
-    AvroSchema = Any
+from civicbus.schemas.codec.schema import AvroSchema
 
 MIB = 1024 * 1024
 
@@ -51,8 +47,6 @@ def _department_id(value: object) -> DepartmentId:
 
 
 def _schema(value: object) -> AvroSchema:
-    from civicbus.schemas.codec.schema import AvroSchema  # noqa: PLC0415 - until the codec lands
-
     if isinstance(value, str):
         try:
             return AvroSchema.parse(value)
@@ -166,6 +160,10 @@ class Field:
     quality: Quality = field(default_factory=Quality)
     headers: tuple[Line, ...] = ()
 
+    def columns(self) -> tuple[str, ...]:
+        """The names that this field's column may have in a file: its own, its titles, its further headers."""
+        return tuple(dict.fromkeys((self.name, self.title.zh, self.title.en, *self.headers)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
@@ -245,7 +243,7 @@ class Dataset:
 
     def columns(self) -> dict[str, str]:
         """Every name that a column may have in a file, and the field it fills."""
-        return {header: item.name for item in self.fields for header in column_names(item)}
+        return {header: item.name for item in self.fields for header in item.columns()}
 
     def key_of(self, row: Mapping[str, object]) -> bytes:
         """The record key of a row; raises Unacceptable naming the key field that is empty or mistyped."""
@@ -273,11 +271,6 @@ class Catalogue:
 
     departments: Mapping[DepartmentId, Department]
     datasets: Mapping[DatasetId, Dataset]
-
-
-def column_names(item: Field) -> tuple[str, ...]:
-    """The names that a field's column may have in a file: the field's, its titles, its other headers."""
-    return tuple(dict.fromkeys((item.name, item.title.zh, item.title.en, *item.headers)))
 
 
 def _key_value(row: Mapping[str, object], name: str) -> KeyValue:
