@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NewType
 
 from civicbus.errors import ConfigurationError
-from civicbus.names import DepartmentId
+from civicbus.names import AgreementId, DepartmentId
 
 Principal = NewType("Principal", str)
 
@@ -28,6 +28,11 @@ VIEWS = Principal("platform-views")
 def principal_of(department: DepartmentId) -> Principal:
     """A department's principal has the department's name."""
     return Principal(department)
+
+
+def agreement_secret(agreement: AgreementId) -> Principal:
+    """Whose password is the key of ``hash`` and of hashed record keys in one agreement."""
+    return Principal(f"agreement-{agreement}")
 
 
 @dataclass(frozen=True, slots=True)

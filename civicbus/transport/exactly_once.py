@@ -9,7 +9,6 @@ worker is thrown away with its memory and another one opens again.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +37,8 @@ IDLE_COMMIT_S = 1.0
 WAIT_S = 1.0
 GAUGES_EVERY_S = 5.0
 LARGEST_MESSAGE_BYTES = 9 * 2**20
+ANY_PARTITION = -1
+"""An output to whichever partition the key hashes to."""
 
 _FIRST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the library leaves them untyped
 _LAST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -107,8 +108,8 @@ class Stage(Protocol):
     def process(self, batches: Sequence[Batch]) -> Step:
         """Decide. Effects on memory may be applied at once: if the commit fails, the stage is thrown away."""
 
-    def committed(self, step: Step) -> None:
-        """The step's outputs are visible now."""
+    def committed(self) -> None:
+        """The last step's outputs are visible now."""
 
     def close(self, partition: Partition) -> None:
         """A partition was revoked: forget it."""
@@ -145,12 +146,14 @@ class Worker:
     def __init__(self, endpoints: Endpoints, credentials: Credentials, loop: Loop, stage: Stage) -> None:
         self._loop = loop
         self._stage = stage
+        self._topics: list[str] = list(stage.inputs())
         self._opened: dict[Partition, _Opened] = {}
         self._restoring: dict[Partition, Partition] = {}
         self._resume_at: dict[Partition, float] = {}
         self._last_commit_s = time.monotonic()
         self._last_gauges_s = 0.0
         self._more = False
+        self._joined = False
         self._touched: set[Partition] = set()
         self._admin: AdminClient = confluent_admin(endpoints, credentials)
         shared = {
@@ -182,6 +185,8 @@ class Worker:
                 "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
                 "message.max.bytes": LARGEST_MESSAGE_BYTES,
                 "linger.ms": 5,
+                "retry.backoff.ms": 5,
+                "retry.backoff.max.ms": 100,
                 "batch.size": 1_000_000,
                 "compression.type": "lz4",
                 "queue.buffering.max.messages": 1_000_000,
@@ -189,45 +194,47 @@ class Worker:
             },
         )
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until ``stop``; raises Fenced, Unavailable or AccessDenied where the worker must be replaced."""
+    def start(self) -> None:
+        """Fence an older instance of this name, then join the group."""
         with translated():
             self._producer.init_transactions(30)
-            topics: list[str] = list(self._stage.inputs())
-            if topics:
+            if self._topics:
                 self._consumer.subscribe(
-                    topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+                    self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
                 )
-            while not stop.is_set():
-                self.turn(idle=not topics)
 
-    def turn(self, *, idle: bool = False) -> None:
-        """One round of the loop: restore, poll, decide, commit."""
-        if idle:
+    def turn(self) -> None:
+        """One round: restore, poll, decide, commit. Raises Fenced, Unavailable or AccessDenied: replace me."""
+        if not self._topics:
             time.sleep(self._loop.poll_timeout_s)
             return
+        with translated():
+            self._turn()
+
+    def _turn(self) -> None:
         self._restore()
         self._resume_waiting()
         batches = self._poll()
-        if batches or self._more:
-            step = self._stage.process(batches)
-            self._more = step.more
-            self._set_aside(step)
-            self._touched |= step.touched
+        step = self._stage.process(batches)
+        self._more = step.more
+        self._set_aside(step)
+        self._touched |= step.touched
+        if self._touched:
             self._commit(step)
-        elif self._touched and self._idle_for(IDLE_COMMIT_S):
-            self._commit(Step())
         self._show_gauges()
 
     @property
     def ready(self) -> bool:
-        """Whether every assigned partition flows."""
-        return all(opened.phase is _Phase.FLOWING for opened in self._opened.values())
+        """Whether the group has given this worker its partitions, and all of them flow."""
+        return (self._joined or not self._topics) and all(
+            opened.phase is _Phase.FLOWING for opened in self._opened.values()
+        )
 
     # Rebalances. The callbacks run inside consume(), when no transaction is open.
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Open(p), DESIGN §5 rule 3: committed offsets first, which waits for pending transactions; then marks."""
+        self._joined = True
         if not partitions:
             return
         owned = [Partition(Topic(tp.topic), tp.partition) for tp in partitions]
@@ -360,7 +367,7 @@ class Worker:
         self._touched.clear()
         self._last_commit_s = time.monotonic()
         LAST_COMMIT.labels(self._loop.process).set_to_current_time()
-        self._stage.committed(step)
+        self._stage.committed()
 
     def _produce(self, outputs: Sequence[Output]) -> None:
         produce = self._producer.produce

@@ -1,0 +1,1 @@
+"""Deciding whether a change may enter the bus."""

@@ -1,0 +1,5 @@
+"""``python -m civicbus.stream_apps.admission --home FOLDER``."""
+
+from civicbus.stream_apps.admission.app import main
+
+main()

@@ -1,0 +1,30 @@
+"""The admission process: wires the catalogue, the registry and the loop."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from civicbus.schemas.registry import Registry
+
+from civicbus.names import CATALOGUE_TOPIC
+from civicbus.schemas.published import catalogue_of
+from civicbus.secrets import ADMISSION
+from civicbus.stream_apps.admission.stage import Admission
+from civicbus.stream_apps.running import Process
+from civicbus.transport.compacted import Follower
+from civicbus.transport.exactly_once import Loop, Worker
+
+LOOP = Loop(process="admission", group="platform.admission", instance="platform.admission.0")
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    process = Process.start("admission", ADMISSION)
+    registry = Registry(process.endpoints.registry_url)
+
+    def make_worker(rules: Follower) -> Worker:
+        datasets = catalogue_of(rules.table(CATALOGUE_TOPIC)).datasets.values()
+        stage = Admission(datasets, registry.schema, lambda: datetime.now(UTC))
+        return Worker(process.endpoints, process.credentials, LOOP, stage)
+
+    process.run((CATALOGUE_TOPIC,), make_worker)
