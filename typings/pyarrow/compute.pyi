@@ -1,0 +1,4 @@
+# Untyped in pyarrow.
+from typing import Any
+
+def __getattr__(name: str) -> Any: ...
