@@ -46,9 +46,9 @@ def confluent_producer(endpoints: Endpoints, credentials: Credentials, options: 
     )
 
 
-def confluent_admin(endpoints: Endpoints, credentials: Credentials) -> AdminClient:
+def confluent_admin(endpoints: Endpoints, credentials: Credentials, options: Options | None = None) -> AdminClient:
     """librdkafka's admin client, for what kafka-python's lacks."""
-    return AdminClient(_librdkafka(endpoints, credentials))
+    return AdminClient(_librdkafka(endpoints, credentials) | (options or {}))
 
 
 def python_producer(endpoints: Endpoints, credentials: Credentials, options: Options) -> KafkaProducer:
