@@ -1,0 +1,258 @@
+"""Random histories through admission and views: afterwards every inbox is its SELECT, and nothing came twice."""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+import polars as pl
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from support.samples import PERMIT_SCHEMA, PERMITS, agreement, catalogue, permits
+from support.simulation import Bus, Entry, Log, Worker
+
+from civicbus.events import ChangeEvent, deleted, upserted
+from civicbus.names import Stage as TopicStage
+from civicbus.reasons import Reason
+from civicbus.schemas.codec.columns import ColumnCodec
+from civicbus.schemas.codec.frame import frame, unframe
+from civicbus.schemas.codec.rows import RowCodec
+from civicbus.schemas.codec.schema import AvroSchema
+from civicbus.schemas.views import View, check
+from civicbus.stream_apps.admission.stage import Admission
+from civicbus.stream_apps.views.evaluate import Evaluation
+from civicbus.stream_apps.views.stage import Inbox, Views
+from civicbus.transport.exactly_once import Partition
+
+NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
+PERMIT_ID = 7
+PARTITIONS = 2
+SELECTS = {
+    "approved": "SELECT p.permit_no, p.status, p.score FROM construction.permits AS p WHERE p.status = 'approved'",
+    "masked": "SELECT p.permit_no, mask(p.phone, 1, 1) AS phone FROM construction.permits p WHERE score IS NOT NULL",
+    "everything": "SELECT p.permit_no, p.status, p.score, p.phone FROM construction.permits AS p",
+}
+DUCKDB_MASK = (
+    "CREATE MACRO mask(x, a, b) AS CASE WHEN length(x) <= a + b THEN repeat('*', length(x)) "
+    "ELSE left(x, a) || repeat('*', length(x) - a - b) || right(x, b) END"
+)
+EXAMPLES = int(os.environ.get("CIVICBUS_TEST_EXAMPLES", "150"))
+SEED = int(os.environ.get("CIVICBUS_TEST_SEED", "0"))
+
+VIEWS = [check(agreement(name, select), catalogue(permits())) for name, select in SELECTS.items()]
+SCHEMA_IDS = {view.agreement: 100 + number for number, view in enumerate(VIEWS)}
+SCHEMAS = {PERMIT_ID: PERMIT_SCHEMA} | {SCHEMA_IDS[view.agreement]: view.output for view in VIEWS}
+WRITER = RowCodec(PERMIT_SCHEMA)
+
+
+def schema_of(schema_id: int) -> AvroSchema:
+    return SCHEMAS[schema_id]
+
+
+def make_admission() -> Admission:
+    return Admission([permits()], schema_of, lambda: NOW)
+
+
+def make_views() -> Views:
+    def evaluate(views: list[View]) -> Evaluation:
+        return Evaluation(views, {view.agreement: b"secret" for view in views})
+
+    inboxes = [
+        Inbox(view=view, schema_id=SCHEMA_IDS[view.agreement], codec=ColumnCodec(view.output), key=bytes)
+        for view in VIEWS
+    ]
+    return Views({PERMITS: permits()}, inboxes, evaluate, schema_of, lambda: NOW)
+
+
+@dataclass(frozen=True)
+class Publish:
+    key: str
+    sequence: int
+    status: str | None
+    score: int | None
+    deletion: bool
+
+
+@dataclass(frozen=True)
+class Turn:
+    stage: str
+    limit: int
+    lose_commit: bool
+
+
+@dataclass(frozen=True)
+class Crash:
+    stage: str
+
+
+@dataclass(frozen=True)
+class Compact:
+    stage: TopicStage
+
+
+STAGES = st.sampled_from(["admission", "views"])
+ACTIONS = st.one_of(
+    st.builds(
+        Publish,
+        key=st.sampled_from("abcde"),
+        sequence=st.integers(1, 8),
+        status=st.sampled_from([None, "approved", "refused"]),
+        score=st.sampled_from([None, 0, 1]),
+        deletion=st.booleans(),
+    ),
+    st.builds(Turn, stage=STAGES, limit=st.integers(1, 4), lose_commit=st.booleans()),
+    st.builds(Crash, stage=STAGES),
+    st.builds(Compact, stage=st.sampled_from([TopicStage.RECORDS, TopicStage.INBOX])),
+)
+
+
+class City:
+    """The bus with both stages, and the actions that a history is made of."""
+
+    def __init__(self) -> None:
+        self.bus = Bus()
+        self.workers = {
+            "admission": Worker(self.bus, make_admission, PARTITIONS),
+            "views": Worker(self.bus, make_views, PARTITIONS),
+        }
+
+    def act(self, action: Publish | Turn | Crash | Compact) -> None:
+        match action:
+            case Publish():
+                self.publish(action)
+            case Turn():
+                self.workers[action.stage].turn(action.limit, lose_commit=action.lose_commit)
+            case Crash():
+                self.workers[action.stage].crash()
+            case Compact():
+                for partition, log in self.bus.logs.items():
+                    if partition.topic.startswith(action.stage):
+                        log.compact()
+
+    def publish(self, change: Publish) -> None:
+        row = {"permit_no": change.key, "status": change.status, "score": change.score, "phone": "13912345678"}
+        event = ChangeEvent(
+            id=f"{change.key}-{change.sequence}",
+            source="urn:civicbus:construction",
+            type=deleted(PERMITS) if change.deletion else upserted(PERMITS),
+            time=NOW,
+            sequence=change.sequence,
+        )
+        value = None if change.deletion else frame(PERMIT_ID, WRITER.encode(row))
+        number = ord(change.key) % PARTITIONS
+        self.bus.log(Partition(PERMITS.changes, number)).append(change.key.encode(), value, event.headers(), 0)
+
+    def drain(self) -> None:
+        for worker in self.workers.values():
+            worker.drain()
+
+    def logs(self, topic: str) -> list[Log]:
+        return [log for partition, log in self.bus.logs.items() if partition.topic == topic]
+
+    def state(self, topic: str) -> dict[bytes, bytes]:
+        return {key: value for log in self.logs(topic) for key, value in log.state().items()}
+
+
+def repeats(log: Log) -> list[Entry]:
+    """Entries that say of their key what the entry before said already."""
+    last: dict[bytes | None, bytes | None] = {}
+    found = []
+    for entry in log.history:
+        if entry.key in last and last[entry.key] == entry.value:
+            found.append(entry)
+        last[entry.key] = entry.value
+    return found
+
+
+def rows(state: dict[bytes, bytes], schema: AvroSchema) -> list[tuple[object, ...]]:
+    codec = RowCodec(schema)
+    decoded = [codec.decode(unframe(value)[1]) for value in state.values()]
+    return sorted((tuple(row.values()) for row in decoded), key=str)
+
+
+def selected(records: dict[bytes, bytes], select: str) -> list[tuple[object, ...]]:
+    codec = RowCodec(PERMIT_SCHEMA)
+    table = pl.DataFrame(
+        [codec.decode(unframe(value)[1]) for value in records.values()],
+        schema={"permit_no": pl.String, "status": pl.String, "score": pl.Int32, "phone": pl.String},
+    )
+    with duckdb.connect() as connection:
+        connection.execute("CREATE SCHEMA construction")
+        connection.execute(DUCKDB_MASK)
+        connection.register("permits_frame", table.to_arrow())
+        connection.execute("CREATE TABLE construction.permits AS SELECT * FROM permits_frame")
+        return sorted(connection.execute(select).fetchall(), key=str)
+
+
+def check_promises(city: City) -> None:
+    records = city.state(PERMITS.records)
+    for view in VIEWS:
+        assert rows(city.state(view.topic), view.output) == selected(records, SELECTS[view.agreement])
+        assert not any(repeats(log) for log in city.logs(view.topic))
+    for log in city.logs(PERMITS.records):
+        sequences: dict[bytes | None, int] = {}
+        for entry in log.history:
+            sequence = int(dict(entry.headers)["sequence"] or 0)
+            assert sequence > sequences.get(entry.key, 0)
+            sequences[entry.key] = sequence
+
+
+@seed(SEED)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(ACTIONS, max_size=60))
+def test_whatever_crashes_when_every_inbox_ends_as_its_select_and_says_nothing_twice(actions) -> None:
+    city = City()
+    for action in actions:
+        city.act(action)
+    city.drain()
+    check_promises(city)
+
+
+@seed(SEED)
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            Publish,
+            key=st.just("a"),
+            sequence=st.integers(1, 5),
+            status=st.sampled_from(["x", "y"]),
+            score=st.none(),
+            deletion=st.booleans(),
+        ),
+        max_size=12,
+    )
+)
+def test_the_record_is_the_first_change_of_the_highest_sequence_and_others_are_parked_or_dropped(changes) -> None:
+    city = City()
+    for change in changes:
+        city.act(change)
+    city.drain()
+    highest, admitted, parked = 0, 0, []
+    current: Publish | None = None
+    for change in changes:
+        if change.sequence > highest:
+            highest, current, admitted = change.sequence, change, admitted + 1
+        elif change.sequence < highest:
+            parked.append(Reason.SEQUENCE_STALE)
+        elif current is not None and not same_bytes(change, current):
+            parked.append(Reason.SEQUENCE_CONFLICT)
+    assert sum(len(log.history) for log in city.logs(PERMITS.records)) == admitted
+    reasons = [dict(entry.headers)["reason"].decode() for log in city.logs(PERMITS.quarantine) for entry in log.history]
+    assert reasons == [reason.value for reason in parked]
+
+
+def same_bytes(one: Publish, other: Publish) -> bool:
+    return one.deletion == other.deletion and (one.deletion or one.status == other.status)
+
+
+def test_a_row_that_leaves_the_where_leaves_the_inbox() -> None:
+    city = City()
+    city.publish(Publish("a", 1, "approved", 1, deletion=False))
+    city.drain()
+    assert len(city.state(VIEWS[0].topic)) == 1
+    city.publish(Publish("a", 2, "refused", 1, deletion=False))
+    city.drain()
+    assert city.state(VIEWS[0].topic) == {}
+    last = [entry for log in city.logs(VIEWS[0].topic) for entry in log.history][-1]
+    assert (last.key, last.value, dict(last.headers)["cause"]) == (b"a", None, b"a-2")
