@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from civicbus.errors import ConfigurationError
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.codec.tree import (
     Array,
@@ -76,3 +77,63 @@ def data_type(type_: Type) -> pa.DataType:
             return pa.struct(fields_of(type_))
         case Nullable():
             return data_type(type_.inner)
+
+
+class _Under:
+    """Hands a batch's memory to Arrow's C interface with another schema."""
+
+    def __init__(self, batch: pa.RecordBatch, schema: pa.Schema) -> None:
+        self._batch, self._schema = batch, schema
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        return self._schema.__arrow_c_schema__(), self._batch.__arrow_c_array__()[1]
+
+
+def under(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The same memory under a schema of the same layout: names, logical types and nullability change, no byte."""
+    seen: pa.RecordBatch = pa.record_batch(_Under(batch, schema))
+    return seen
+
+
+def shaped(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """A batch of the same columns, in any order and any of Arrow's forms of text and lists, as ``schema`` has them.
+
+    Raises ConfigurationError where columns or their types differ, ValueError where a required one holds nulls.
+    """
+    if batch.schema.equals(schema):
+        return batch
+    if sorted(batch.schema.names) != sorted(schema.names):
+        raise ConfigurationError("the batch has other columns than its schema", mend="select the schema's columns")
+    chosen: pa.RecordBatch = batch.select(schema.names)
+    for given, wanted in zip(chosen.schema, schema, strict=True):
+        if not _alike(given.type, wanted.type):
+            raise ConfigurationError(f"{wanted.name}: {given.type} is not {wanted.type}", mend="cast the column first")
+    shaped: pa.RecordBatch = chosen.cast(schema)
+    return shaped
+
+
+def _alike(given: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether two types differ in form only, so that a cast keeps every value."""
+    if pa.types.is_dictionary(given):
+        return _alike(given.value_type, wanted)
+    if pa.types.is_struct(given) and pa.types.is_struct(wanted):
+        return sorted(given.names) == sorted(wanted.names) and all(
+            _alike(given.field(field.name).type, field.type) for field in wanted
+        )
+    if pa.types.is_map(given) and pa.types.is_map(wanted):
+        return _alike(given.key_type, wanted.key_type) and _alike(given.item_type, wanted.item_type)
+    if _is_list(given) and _is_list(wanted):
+        return _alike(given.value_type, wanted.value_type)
+    return bool(given == wanted or any(form(given) and form(wanted) for form in (_is_text, _is_bytes)))
+
+
+def _is_list(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_))
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
+
+
+def _is_bytes(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_binary_view(type_))

@@ -1,43 +1,34 @@
-"""Batches of rows to and from Avro bytes, as Arrow columns, by pyruhvro.
+"""Batches of rows to and from Avro bytes, as Arrow columns.
 
-Any bytes may be given to ``decode``. What the columns say is believed only where writing them again gives the
-same bytes and every value is one that the schema allows; all else goes to the row codec, which decides.
+Any bytes may be given to ``decode``. The columns are believed where they are sound and writing them again gives
+the same bytes; all else goes to the row codec, which decides. Both codecs give the same answers; a schema that
+is not columnar goes row by row and has the same Arrow types.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyruhvro
 
 from civicbus.errors import Unacceptable
 from civicbus.reasons import Reason
-from civicbus.schemas.codec import logical
+from civicbus.schemas.codec.adapt import Adaptation
 from civicbus.schemas.codec.arrow import arrow_schema
-from civicbus.schemas.codec.frame import FRAME_BYTES, header
+from civicbus.schemas.codec.frame import FRAME_BYTES, header, is_framed, unframe
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.codec.schema import AvroSchema
-from civicbus.schemas.codec.tree import (
-    Array,
-    Decimal,
-    Enum,
-    Fixed,
-    Json,
-    Kind,
-    Logical,
-    Map,
-    Nullable,
-    Primitive,
-    Record,
-    Type,
-)
+from civicbus.schemas.codec.walk import CELLS, cells, cells_a_byte
+from civicbus.schemas.codec.wire import Unsound, Wire, is_columnar
 
-# Fewer rows than this are decoded one by one rather than halved again.
-SMALLEST = 16
+__all__ = ["BadRow", "ColumnCodec", "Decoded", "is_columnar"]
+
+# Fewer bad rows than this are looked for one by one rather than by halving.
+FEW = 16
+# What the columns of one call to pyruhvro may take in memory; more is decoded in parts.
+PART_BYTES = 2**30
+CELL_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,188 +41,143 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """The good rows, the inputs they come from in the same order, and the bad ones."""
+    """The good rows, the places of the inputs that they come from in the same order, and the bad ones."""
 
     batch: pa.RecordBatch
     indices: Sequence[int]
     bad: tuple[BadRow, ...]
 
 
-def is_columnar(schema: AvroSchema) -> bool:
-    """Whether pyruhvro reads and writes this schema; others are read and written row by row."""
-    return _columnar(schema.record)
-
-
-def _columnar(type_: Type) -> bool:
-    match type_:
-        case Primitive():
-            return type_.kind is not Kind.BYTES
-        case Fixed() | Decimal():
-            return False
-        case Enum():
-            return True
-        case Array():
-            return _columnar(type_.items)
-        case Map():
-            return _columnar(type_.values)
-        case Nullable():
-            return _columnar(type_.inner)
-        case Record():
-            return all(_columnar(field.type) for field in type_.fields)
-
-
 class ColumnCodec:
-    """Reads batches written with ``writer`` as rows of ``reader``, and writes batches of ``writer``."""
+    """Reads batches written with ``writer`` as rows of ``reader``, and writes batches of ``writer``.
+
+    Raises ConfigurationError where some rows of the writer have no reading.
+    """
 
     def __init__(self, writer: AvroSchema, reader: AvroSchema | None = None) -> None:
-        self._rows = RowCodec(writer, reader)
-        self._schema = arrow_schema(reader or writer)
-        same = reader is None or reader == writer
-        self._wire = _Wire(writer) if same and is_columnar(writer) else None
+        self._rows = RowCodec(writer)
+        self._schema = arrow_schema(writer)
+        self._wire = Wire(writer) if is_columnar(writer) else None
+        self._row_bytes = CELL_BYTES * cells(writer.record)
+        self._byte_cells = cells_a_byte(writer.record)
+        self._adapt = None if reader is None or reader == writer else Adaptation(writer, reader)
 
     def decode(self, bodies: Sequence[bytes]) -> Decoded:
-        """The rows in these bytes; bad ones are named, the others go on."""
-        parts = self._decode(list(bodies), 0)
-        return Decoded(
-            batch=pa.concat_batches([part.batch for part in parts]),
-            indices=[index for part in parts for index in part.indices],
-            bad=tuple(bad for part in parts for bad in part.bad),
-        )
+        """The rows in these Avro bytes; bad ones are named and the others go on.
+
+        Raises ValueError where the good rows together are more than an Arrow column holds (2 GiB of text).
+        """
+        return self._decoded([*bodies], b"")
 
     def decode_framed(self, values: Sequence[bytes]) -> Decoded:
-        """The rows in framed values, all of the writer's schema: who calls has looked at the frame."""
-        return self.decode([value[FRAME_BYTES:] for value in values])
+        """The rows in framed values of one schema id, the first that is found; any with another frame are bad."""
+        return self._decoded([*values], next(filter(is_framed, values), header(0))[:FRAME_BYTES])
 
     def encode(self, batch: pa.RecordBatch) -> list[bytes]:
-        """The bytes of each row; raises Unacceptable with BYTES where a value does not fit the schema."""
-        if self._wire is None:
-            return [self._rows.encode(row) for row in batch.to_pylist(maps_as_pydicts="strict")]
-        return [*self._wire.write(batch).to_pylist()]
+        """The Avro bytes of each row; raises Unacceptable with BYTES and the field at fault."""
+        return self._encoded(batch, b"")
 
     def encode_framed(self, schema_id: int, batch: pa.RecordBatch) -> list[bytes]:
-        """The Kafka value of each row."""
-        start = header(schema_id)
-        return [start + body for body in self.encode(batch)]
+        """The Kafka value of each row; raises as ``encode`` does."""
+        return self._encoded(batch, header(schema_id))
 
-    def _decode(self, bodies: list[bytes], first: int) -> list[Decoded]:
-        if self._wire is None or len(bodies) <= SMALLEST:
-            return [self._one_by_one(bodies, range(first, first + len(bodies)))]
-        batch = self._wire.read(bodies)
-        if batch is not None:
-            return [self._verified(batch, bodies, first)]
-        half = len(bodies) // 2
-        return [*self._decode(bodies[:half], first), *self._decode(bodies[half:], first + half)]
+    def encode_each(self, batch: pa.RecordBatch) -> list[bytes | Unacceptable]:
+        """The Avro bytes of each row or why it has none, row by row: for a batch that ``encode`` refused."""
+        return [self._encoded_alone(batch.slice(place, 1)) for place in range(len(batch))]
 
-    def _verified(self, batch: pa.RecordBatch, bodies: list[bytes], first: int) -> Decoded:
-        assert self._wire is not None  # noqa: S101 - the caller read with it
-        given, written = pa.array(bodies, pa.binary()), self._wire.write(batch)
-        if written.equals(given):
-            return Decoded(batch=batch, indices=range(first, first + len(bodies)), bad=())
-        differ = pc.not_equal(given, written).to_pylist()
-        doubted = [index for index, differs in enumerate(differ) if differs]
-        alone = self._one_by_one([bodies[index] for index in doubted], doubted)
-        return _merged(batch, alone, [index for index, differs in enumerate(differ) if not differs], first)
+    def _decoded(self, values: list[bytes], start: bytes) -> Decoded:
+        parts = self._parts(values, start, 0)
+        if len(parts) == 1:
+            batch, indices, bad = parts[0].batch, parts[0].indices, parts[0].bad
+        else:
+            batch = pa.concat_batches([part.batch for part in parts])
+            indices = [index for part in parts for index in part.indices]
+            bad = tuple(one for part in parts for one in part.bad)
+        return Decoded(batch=batch if self._adapt is None else self._adapt(batch), indices=indices, bad=bad)
 
-    def _one_by_one(self, bodies: Sequence[bytes], indices: Sequence[int]) -> Decoded:
+    def _parts(self, values: list[bytes], start: bytes, first: int) -> list[Decoded]:
+        """The rows by columns; where that fails, by halves, until the bad rows are found."""
+        if self._wire is not None and self._bounded(values):
+            try:
+                return [self._believed(self._wire, values, start, first)]
+            except Unsound:
+                pass
+        if self._wire is None or len(values) <= FEW:
+            return [self._one_by_one(values, start, range(first, first + len(values)))]
+        half = len(values) // 2
+        return [*self._parts(values[:half], start, first), *self._parts(values[half:], start, first + half)]
+
+    def _bounded(self, values: list[bytes]) -> bool:
+        """Whether no row can pass the walker's bound of cells, nor all of them that of a part."""
+        most = max(map(len, values), default=0)
+        columns = len(values) * self._row_bytes + sum(map(len, values)) * (1 + CELL_BYTES * self._byte_cells)
+        return most * self._byte_cells <= CELLS and columns <= PART_BYTES
+
+    def _believed(self, wire: Wire, values: list[bytes], start: bytes, first: int) -> Decoded:
+        batch = wire.read(values, start)
+        differing = wire.differing(batch, values, start)
+        indices = range(first, first + len(values))
+        if not differing:
+            return Decoded(batch=batch, indices=indices, bad=())
+        alone = self._one_by_one([values[place] for place in differing], start, [indices[at] for at in differing])
+        return _merged(batch, alone, sorted({*range(len(values))}.difference(differing)), first)
+
+    def _one_by_one(self, values: Sequence[bytes], start: bytes, indices: Sequence[int]) -> Decoded:
         rows: list[dict[str, object]] = []
         good: list[int] = []
         bad: list[BadRow] = []
-        for index, body in zip(indices, bodies, strict=True):
+        for index, value in zip(indices, values, strict=True):
             try:
-                rows.append(self._rows.decode(body))
+                rows.append(self._rows.decode(_body(value, start)))
                 good.append(index)
             except Unacceptable as fault:
                 bad.append(BadRow(index=index, fault=fault))
-        return Decoded(batch=pa.RecordBatch.from_pylist(rows, self._schema), indices=good, bad=tuple(bad))
+        return Decoded(batch=pa.RecordBatch.from_pylist(rows, schema=self._schema), indices=good, bad=tuple(bad))
+
+    def _encoded(self, batch: pa.RecordBatch, start: bytes) -> list[bytes]:
+        if self._wire is None:
+            return [start + self._rows.encode(row) for row in _rows_of(batch)]
+        try:
+            values = self._wire.write(batch, start)
+            if max(map(len, values), default=0) * self._byte_cells <= CELLS:
+                return values
+        except Unsound:
+            pass
+        return [start + self._rows.encode(row) for row in _rows_of(batch)]
+
+    def _encoded_alone(self, one: pa.RecordBatch) -> bytes | Unacceptable:
+        try:
+            (row,) = _rows_of(one)
+            return self._rows.encode(row)
+        except Unacceptable as fault:
+            return fault
+
+
+def _body(value: bytes, start: bytes) -> bytes:
+    if not start:
+        return value
+    schema_id, body = unframe(value)
+    if value[:FRAME_BYTES] != start:
+        raise Unacceptable(Reason.FRAME, f"the frame names schema {schema_id}, the batch is of another")
+    return body
 
 
 def _merged(batch: pa.RecordBatch, alone: Decoded, believed: list[int], first: int) -> Decoded:
-    """The believed rows of a batch with those that were decoded alone, in the order of the inputs."""
-    places = {index: len(batch) + place for place, index in enumerate(alone.indices)}
-    order = sorted([*believed, *alone.indices])
+    """The believed rows of a batch and those that were decoded alone, in the order of the inputs."""
+    sources = {first + place: place for place in believed}
+    sources |= {index: len(batch) + place for place, index in enumerate(alone.indices)}
+    indices = sorted(sources)
     both = pa.concat_batches([batch, alone.batch])
-    return Decoded(
-        batch=both.take(pa.array([places.get(index, index) for index in order], pa.int64())),
-        indices=[first + index for index in order],
-        bad=tuple(BadRow(index=first + one.index, fault=one.fault) for one in alone.bad),
-    )
+    merged = both.take(pa.array([sources[index] for index in indices], pa.int64()))
+    return Decoded(batch=merged, indices=indices, bad=alone.bad)
 
 
-class _Wire:
-    """The schema as pyruhvro is given it: the same bytes, without logical types and with names of our own.
-
-    Its columns have the memory layout of the Arrow types that the logical types stand for, so the types are put
-    over them without a copy.
-    """
-
-    def __init__(self, schema: AvroSchema) -> None:
-        self._arrow = arrow_schema(schema)
-        self._text = json.dumps(_Plain().document(schema.record))
-        self._plain = pyruhvro.avro_to_arrow_schema(self._text)
-
-    def read(self, bodies: list[bytes]) -> pa.RecordBatch | None:
-        """The rows; None where one of them or more is bad."""
+def _rows_of(batch: pa.RecordBatch) -> list[dict[str, object]]:
+    """The batch as Python rows; raises Unacceptable where a value has no Python form, naming its field."""
+    columns: dict[str, list[object]] = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
-            batch = pa.record_batch(_Seen(pyruhvro.deserialize_array(bodies, self._text), self._arrow))
-            batch.validate(full=True)
-        except ValueError:
-            return None
-        return batch if all(_sound(column) for column in batch.columns) else None
-
-    def write(self, batch: pa.RecordBatch) -> pa.BinaryArray:
-        """The bytes of each row."""
-        if batch.schema != self._arrow:
-            batch = batch.select(self._arrow.names).cast(self._arrow)
-        try:
-            (written,) = pyruhvro.serialize_record_batch(pa.record_batch(_Seen(batch, self._plain)), self._text, 1)
-        except ValueError:
-            raise Unacceptable(Reason.BYTES, "a value does not fit the schema") from None
-        return written
-
-
-class _Seen:
-    """A batch whose memory is to be read under another schema of the same layout."""
-
-    def __init__(self, batch: pa.RecordBatch, schema: pa.Schema) -> None:
-        self._batch, self._schema = batch, schema
-
-    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
-        return self._schema.__arrow_c_schema__(), self._batch.__arrow_c_array__()[1]
-
-
-_RANGES: dict[pa.DataType, tuple[int, int]] = {}
-
-
-def _sound(column: pa.Array) -> bool:
-    return True
-
-
-class _Plain:
-    """Writes the tree without logical types; every named type gets a name of its own at each use."""
-
-    def __init__(self) -> None:
-        self._used = 0
-
-    def document(self, type_: Type) -> Json:
-        match type_:
-            case Primitive():
-                return type_.kind.value
-            case Array():
-                return {"type": "array", "items": self.document(type_.items)}
-            case Map():
-                return {"type": "map", "values": self.document(type_.values)}
-            case Nullable():
-                inner = self.document(type_.inner)
-                return ["null", inner] if type_.null_first else [inner, "null"]
-            case Enum():
-                return {"type": "enum", "name": self._name(), "symbols": list(type_.symbols)}
-            case Record():
-                name = self._name()
-                fields = [{"name": one.name, "type": self.document(one.type)} for one in type_.fields]
-                return {"type": "record", "name": name, "fields": fields}
-            case Fixed() | Decimal():
-                raise AssertionError("not columnar")
-
-    def _name(self) -> str:
-        self._used += 1
-        return f"n{self._used}"
+            columns[name] = column.to_pylist(maps_as_pydicts="strict")
+        except (ValueError, OverflowError, KeyError):
+            raise Unacceptable(Reason.BYTES, "a value is outside what its type can hold", field=name) from None
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

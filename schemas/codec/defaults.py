@@ -32,28 +32,37 @@ class BadDefault(Exception):
 def row_value(type_: Type, default: Json) -> object:
     """What a row holds where the default is taken; raises BadDefault where it does not fit."""
     match type_, default:
-        case Primitive(), _:
-            return _primitive(type_, default)
-        case Decimal(precision=precision, scale=scale), str():
-            unscaled = _bytes(default, None if type_.fixed is None else type_.fixed.size)
-            if not logical.fits(unscaled, precision):
-                raise BadDefault(f"the default has more than {precision} digits")
-            return logical.decimal_of(unscaled, scale)
-        case Fixed(size=size), str():
-            return _bytes(default, size)
-        case Enum(symbols=symbols), str() if default in symbols:
-            return default
+        case Nullable(null_first=True), None:
+            return None
+        case Nullable(inner=inner, null_first=False), _:
+            return row_value(inner, default)
         case Array(items=items), list():
             return [row_value(items, item) for item in default]
         case Map(values=values), dict():
             return {_text(key): row_value(values, value) for key, value in default.items()}
         case Record(), dict():
             return _record(type_, default)
-        case Nullable(null_first=True), None:
-            return None
-        case Nullable(inner=inner, null_first=False), _:
-            return row_value(inner, default)
+    return _leaf(type_, default)
+
+
+def _leaf(type_: Type, default: Json) -> object:
+    match type_, default:
+        case Primitive(), _:
+            return _primitive(type_, default)
+        case Decimal(), str():
+            return _decimal(type_, default)
+        case Fixed(size=size), str():
+            return _bytes(default, size)
+        case Enum(symbols=symbols), str() if default in symbols:
+            return default
     raise BadDefault("the default does not fit the type; a union's default fits its first branch")
+
+
+def _decimal(type_: Decimal, default: str) -> object:
+    unscaled = _bytes(default, None if type_.fixed is None else type_.fixed.size)
+    if not logical.fits(unscaled, type_.precision):
+        raise BadDefault(f"the default has more than {type_.precision} digits")
+    return logical.decimal_of(unscaled, type_.scale)
 
 
 def _record(record: Record, default: dict[str, Json]) -> dict[str, object]:
@@ -79,7 +88,7 @@ def _primitive(type_: Primitive, default: Json) -> object:
         case Kind.BYTES, str():
             return _bytes(default, None)
         case Kind.STRING, str():
-            if type_.logical is Logical.UUID and not re.match(logical.UUID_FORM, default):
+            if type_.logical is Logical.UUID and not re.fullmatch(logical.UUID_FORM, default):
                 raise BadDefault("the default is no UUID in lower case")
             return _text(default)
     raise BadDefault(f"the default is no {type_.kind}")

@@ -26,9 +26,14 @@ def unframe(value: bytes) -> tuple[int, bytes]:
     return schema_id_of(value), value[FRAME_BYTES:]
 
 
+def is_framed(value: bytes) -> bool:
+    """Whether a value starts as a framed one does."""
+    return len(value) >= FRAME_BYTES and value.startswith(MAGIC)
+
+
 def schema_id_of(value: bytes) -> int:
     """The schema id of a framed value; raises Unacceptable where there is no frame."""
-    if len(value) < FRAME_BYTES or value[:1] != MAGIC:
+    if not is_framed(value):
         raise Unacceptable(Reason.FRAME, "the value does not start with 0x00 and a 4-byte schema id")
     return int.from_bytes(value[1:FRAME_BYTES], "big")
 

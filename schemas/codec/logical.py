@@ -30,7 +30,7 @@ RANGES: dict[Logical, tuple[int, int]] = {
 }
 
 
-UUID_FORM = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+UUID_FORM = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 
 def value_of(logical: Logical, number: int) -> date | time | datetime:

@@ -20,6 +20,7 @@ from civicbus.schemas.codec.defaults import BadDefault, row_value
 from civicbus.schemas.codec.tree import (
     CARRIERS,
     Array,
+    Attributes,
     Decimal,
     Default,
     Enum,
@@ -47,8 +48,6 @@ DECIMAL_DIGITS = 38
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _PRIMITIVES = frozenset(Kind) | {"null"}
 _LOGICAL = frozenset(Logical)
-
-Attributes = dict[str, Json]
 
 
 def parse(text: str) -> Record:

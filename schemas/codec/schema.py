@@ -15,6 +15,7 @@ from functools import cached_property
 from civicbus.schemas.codec import parse as reading
 from civicbus.schemas.codec.tree import (
     Array,
+    Attributes,
     Decimal,
     Enum,
     Field,
@@ -27,8 +28,6 @@ from civicbus.schemas.codec.tree import (
     Record,
     Type,
 )
-
-Attributes = dict[str, Json]
 
 
 @dataclass(frozen=True)
@@ -94,14 +93,15 @@ def _decimal(decimal: Decimal, defined: set[str]) -> Json:
     carrier: str | Attributes = {"type": "bytes"} if decimal.fixed is None else _named(decimal.fixed, defined)
     if isinstance(carrier, str):
         return carrier
-    return carrier | {"logicalType": "decimal", "precision": decimal.precision, "scale": decimal.scale}
+    logical: Attributes = {"logicalType": "decimal", "precision": decimal.precision, "scale": decimal.scale}
+    return carrier | logical
 
 
 def _named(type_: Fixed | Enum | Record, defined: set[str]) -> str | Attributes:
     if type_.name in defined:
         return type_.name
     defined.add(type_.name)
-    named: Attributes = {"name": type_.name} | _aliases(type_.aliases)
+    named: Attributes = {"name": type_.name, **_aliases(type_.aliases)}
     match type_:
         case Fixed():
             return named | {"type": "fixed", "size": type_.size}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+Attributes = dict[str, Json]
 
 
 class Kind(StrEnum):

@@ -34,7 +34,7 @@ CELLS = 1_000_000
 # A step takes the bytes, a position in them and the cells spent so far; it returns the position after its value.
 Step = Callable[[bytes, int, list[int]], int]
 
-_UUID = re.compile(logical.UUID_FORM.encode().replace(b"$", rb"\Z"))
+_UUID = re.compile(logical.UUID_FORM.encode())
 _LIMITS = {Kind.INT: (-(2**31), 2**31 - 1), Kind.LONG: (-(2**63), 2**63 - 1)}
 
 
@@ -47,6 +47,11 @@ class Walker:
 
     def __init__(self, record: Record) -> None:
         self._steps = [(field.name, _step(field.type)) for field in record.fields]
+        self._byte_cells = cells_a_byte(record)
+
+    def small(self, body: bytes) -> bool:
+        """Whether a row of so many bytes is below the bound of cells, whatever it holds."""
+        return len(body) * self._byte_cells <= CELLS
 
     def __call__(self, body: bytes) -> None:
         """Raises Unacceptable with BYTES and the row's field at fault."""
@@ -213,7 +218,7 @@ def _string(data: bytes, at: int, spent: list[int]) -> int:
 
 def _uuid(data: bytes, at: int, spent: list[int]) -> int:
     start, end = _span(data, at)
-    if not _UUID.match(data[start:end]):
+    if not _UUID.fullmatch(data[start:end]):
         raise _Fault("a text is no UUID in lower case")
     return end
 
