@@ -11,8 +11,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from civicbus.infra import access, databases, topics
-from civicbus.infra.sessions import operator_administration, operator_session
 from civicbus.infra.rotation import finish_rotations
+from civicbus.infra.sessions import operator_administration, operator_session
 from civicbus.names import AgreementId, DepartmentId
 from civicbus.schemas.datasets import Title
 from civicbus.secrets import Credentials, Principal, SecretStore, principal_of

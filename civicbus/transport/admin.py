@@ -17,6 +17,7 @@ from kafka.admin import (
     ACLOperation,
     ACLPermissionType,
     ACLResourcePatternType,
+    AlterConfigOp,
     ConfigResource,
     ConfigResourceType,
     ResourcePattern,
@@ -28,7 +29,7 @@ from kafka.admin import (
 from kafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError
 from kafka.protocol import admin as requests
 
-from civicbus.errors import ConfigurationError, Unavailable
+from civicbus.errors import Unavailable
 from civicbus.names import Topic
 from civicbus.secrets import Credentials, Principal
 from civicbus.settings import Endpoints
@@ -55,12 +56,16 @@ def administration(endpoints: Endpoints, credentials: Credentials) -> Iterator[A
 
 
 class Administration:
-    """One connection to the cluster, of a principal that may administer it."""
+    """One connection to the cluster, of a principal that may administer it.
+
+    Where the library keeps only an error's text, the request is sent as such, so that its code is seen.
+    """
 
     def __init__(self, client: KafkaAdminClient, sasl_mechanism: str) -> None:
         self._client = client
         self._mechanism = ScramMechanism[sasl_mechanism.replace("-", "_")]
 
+    @translated()
     def topics(self, names: Collection[Topic]) -> dict[Topic, TopicState]:
         """Those of the named topics that exist."""
         found = {
@@ -71,6 +76,7 @@ class Administration:
         configs = self._configs(found)
         return {name: TopicState(partitions=found[name], configs=configs[name]) for name in found}
 
+    @translated()
     def create_topics(self, specs: Collection[TopicSpec]) -> None:
         """Create topics and wait for their leaders; one that is there already is left as it is."""
         if not specs:
@@ -89,18 +95,20 @@ class Administration:
                 raise_for(topic["error_code"], f"{topic['name']}: {topic['error_message']}")
         self._client.wait_for_topics(list(wanted))
 
+    @translated()
     def alter_topics(self, changes: Mapping[Topic, Mapping[str, str]]) -> None:
         """Set these settings of these topics; others stay."""
         if not changes:
             return
         resources = [
-            ConfigResource(ConfigResourceType.TOPIC, str(name), dict(configs)) for name, configs in changes.items()
+            (ConfigResourceType.TOPIC, name, [(key, AlterConfigOp.SET, value) for key, value in configs.items()])
+            for name, configs in changes.items()
         ]
-        results = self._client.alter_configs(resources, raise_on_unknown=False)["topic"]
-        refused = [f"{name}: {result}" for name, result in results.items() if result != "OK"]
-        if refused:
-            raise ConfigurationError(f"Kafka refused settings of topics: {'; '.join(refused)}")
+        response = self._send(requests.IncrementalAlterConfigsRequest(resources=resources, validate_only=False))
+        for topic in response.responses:
+            raise_for(topic.error_code, f"{topic.resource_name}: {topic.error_message}")
 
+    @translated()
     def bindings(self) -> frozenset[Binding]:
         """Every right that allows something to somebody."""
         acls, _ = self._client.describe_acls(
@@ -114,6 +122,7 @@ class Administration:
         )
         return frozenset(_binding(acl) for acl in acls if acl.principal.startswith(_USER))
 
+    @translated()
     def grant(self, bindings: Collection[Binding]) -> None:
         """Give these rights."""
         if not bindings:
@@ -124,6 +133,7 @@ class Administration:
         wanted = frozenset(bindings)
         _wait_until(lambda: wanted <= self.bindings(), "the rights that were granted")
 
+    @translated()
     def withdraw(self, bindings: Collection[Binding]) -> None:
         """Take these rights."""
         if not bindings:
@@ -133,6 +143,7 @@ class Administration:
         unwanted = frozenset(bindings)
         _wait_until(lambda: not unwanted & self.bindings(), "the rights that were withdrawn")
 
+    @translated()
     def scram_users(self) -> frozenset[Principal]:
         """Who can prove itself with the mechanism that the endpoints name."""
         described = self._client.describe_user_scram_credentials()
@@ -142,17 +153,20 @@ class Administration:
             if any(info["mechanism"] == self._mechanism for info in found["credential_infos"])
         )
 
+    @translated()
     def set_secrets(self, credentials: Collection[Credentials]) -> None:
         """Make each principal's password this one; the broker gets a salted hash of it."""
         if not credentials:
             return
-        upsertions = [UserScramCredentialUpsertion(c.principal, self._mechanism, c.password) for c in credentials]
-        refused = {user: why for user, why in self._client.alter_user_scram_credentials(upsertions).items() if why}
-        if refused:
-            raise ConfigurationError(f"Kafka refused users: {refused}")
+        salted = [UserScramCredentialUpsertion(c.principal, self._mechanism, c.password) for c in credentials]
+        upsertions = [(s.user, s.mechanism, s.iterations, s.salt, s.salted_password) for s in salted]
+        response = self._send(requests.AlterUserScramCredentialsRequest(deletions=[], upsertions=upsertions))
+        for user in response.results:
+            raise_for(user.error_code, f"{user.user}: {user.error_message}")
         wanted = frozenset(c.principal for c in credentials)
         _wait_until(lambda: wanted <= self.scram_users(), "the users that were made")
 
+    @translated()
     def quotas(self) -> dict[Principal, ByteQuota]:
         """The byte quota of each user that has both rates."""
         response = self._send(requests.DescribeClientQuotasRequest(components=[("user", _ANY_NAME, None)], strict=True))
@@ -167,6 +181,7 @@ class Administration:
             if user is not None and found.keys() >= {_PRODUCE, _CONSUME}
         }
 
+    @translated()
     def set_quotas(self, quotas: Mapping[Principal, ByteQuota]) -> None:
         """Hold each user to this many bytes a second."""
         if not quotas:
@@ -190,7 +205,7 @@ class Administration:
         }
 
     def _send(self, request: requests.ApiMessage) -> requests.ApiMessage:
-        """A request that the library knows and has no method for."""
+        """A request that the library has no method for, or none that tells what the broker answered."""
         return self._client._manager.run(self._client._manager.send, request)
 
 
