@@ -1,8 +1,9 @@
-"""Room on the disk: asked for before a download or a format, and named when it runs out on the way."""
+"""Room on the disk, asked for before a download or a format and named when it runs out; and private files."""
 
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,13 @@ def full_disk_named(folder: Path, purpose: str) -> Iterator[None]:
 def reports_full_disk(output: str) -> bool:
     """Whether a program's output says that it found the disk full."""
     return "No space left on device" in output or "Disk quota exceeded" in output
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only this user can read, from its first moment on."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
 
 
 def _full(folder: Path, detail: str) -> ConfigurationError:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +22,38 @@ from civicbus.errors import ConfigurationError
 from civicbus.infra.disk import full_disk_named, reports_full_disk
 
 # The parallel collectors buy throughput with memory that a whole platform on one machine does not have.
-_OPTIONS = ("-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
+_OPTIONS = (
+    "-XX:+UseSerialGC",
+    "-XX:-UsePerfData",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Djava.awt.headless=true",
+    # Warnings about how libraries and the start cache are made, which nobody here can act on.
+    "--sun-misc-unsafe-memory-access=allow",
+    "-Xlog:aot*=error",
+)
+_FIRST_NON_ASCII = 0x7F
+
+
+# Without it, a JVM started from a service or a container opens no file whose name has a Chinese character.
+ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
+
+
+def properties(values: Mapping[str, object]) -> str:
+    """The text of a Java properties file, in ASCII, so that every reader's encoding does."""
+    return "".join(f"{name}={_escaped(str(value))}\n" for name, value in values.items())
+
+
+def _escaped(value: str) -> str:
+    units = value.replace("\\", "\\\\").encode("utf-16-be")
+    return "".join(
+        chr(unit) if unit < _FIRST_NON_ASCII else f"\\u{unit:04x}"
+        for unit in struct.unpack(f">{len(units) // 2}H", units)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A Java program: what it is made of, and what the JVM is told."""
+    """A Java program: what it is made of, and what the JVM is told whatever the home."""
 
     name: str
     classpath: tuple[Path, ...]
@@ -34,12 +61,19 @@ class Program:
     options: tuple[str, ...] = ()
 
     def command(self, *arguments: str, options: Sequence[str] = ()) -> tuple[str, ...]:
-        """The command that runs it."""
+        """The command that runs it; ``options`` are those of one home or one run."""
         return (str(JAVA), *options, *self._jvm(), self.main, *arguments)
 
-    def run(self, *arguments: str, folder: Path) -> None:
+    def run(self, *arguments: str, options: Sequence[str] = (), folder: Path) -> None:
         """Run it to its end; raises ConfigurationError with its last words where it fails."""
-        done = subprocess.run(self.command(*arguments), cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            self.command(*arguments, options=options),
+            cwd=folder,
+            env=os.environ | ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode == 0:
             return
         words = (done.stderr or done.stdout).strip()

@@ -1,4 +1,7 @@
-"""The embedded Apache Kafka: one KRaft node on loopback whose every listener wants SCRAM-SHA-512.
+"""The embedded Apache Kafka: one KRaft node on loopback that talks to nobody who has not proved who they are.
+
+Clients prove it with SCRAM-SHA-512. The controller listener has one principal, the broker, and PLAIN: SCRAM's
+credentials are in the metadata log, which a controller has not read yet when its own broker calls.
 
 The storage is formatted once, with the credentials of the operator and of the broker in its first records, so
 there is no moment at which somebody could connect without a secret. Formatting is all or nothing.
@@ -7,7 +10,6 @@ there is no moment at which somebody could connect without a secret. Formatting 
 from __future__ import annotations
 
 import base64
-import os
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -15,9 +17,9 @@ from functools import partial
 from pathlib import Path
 
 from civicbus.errors import Unavailable
-from civicbus.infra.disk import full_disk_named, require_room
+from civicbus.infra.disk import full_disk_named, require_room, write_private
 from civicbus.infra.jars import Progress, jars, locked, silent
-from civicbus.infra.java import Program, QuickStart
+from civicbus.infra.java import ENVIRONMENT, Program, QuickStart, properties
 from civicbus.infra.ports import LOOPBACK, Ports, is_served
 from civicbus.infra.service import Service
 from civicbus.secrets import BROKER, OPERATOR, Credentials, SecretStore
@@ -25,6 +27,8 @@ from civicbus.settings import Endpoints, Settings, secrets_folder
 from civicbus.transport.authentication import authenticate
 
 MECHANISM = "SCRAM-SHA-512"
+_CONTROLLER_MECHANISM = "PLAIN"
+_SECURITY = "org.apache.kafka.common.security"
 _HEAP_MB = 384
 _ROOM_BYTES = 300_000_000
 _READY_WITHIN_S = 120.0
@@ -33,6 +37,7 @@ _ASK_FOR_S = 0.9
 
 _LOGGING = """\
 status = warn
+shutdownHook = disable
 appender.out.type = Console
 appender.out.name = out
 appender.out.layout.type = PatternLayout
@@ -52,9 +57,10 @@ _SETTINGS: Mapping[str, object] = {
     "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
     "inter.broker.listener.name": "CLIENT",
     "controller.listener.names": "CONTROLLER",
-    "sasl.enabled.mechanisms": MECHANISM,
     "sasl.mechanism.inter.broker.protocol": MECHANISM,
-    "sasl.mechanism.controller.protocol": MECHANISM,
+    "sasl.mechanism.controller.protocol": _CONTROLLER_MECHANISM,
+    "listener.name.client.sasl.enabled.mechanisms": MECHANISM,
+    "listener.name.controller.sasl.enabled.mechanisms": _CONTROLLER_MECHANISM,
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "allow.everyone.if.no.acl.found": "false",
     "super.users": f"User:{OPERATOR};User:{BROKER}",
@@ -94,7 +100,7 @@ _SETTINGS: Mapping[str, object] = {
 
 def prepare(home: Path, settings: Settings, ports: Ports, progress: Progress = silent) -> Service:
     """Download, format, configure: whatever is not done yet. The service is then ready to be started."""
-    program = _program(home, settings, progress)
+    classpath = jars(locked("kafka"), settings.cache_folder, progress)
     folder = _folder(home)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     secrets = SecretStore(secrets_folder(home))
@@ -102,14 +108,16 @@ def prepare(home: Path, settings: Settings, ports: Ports, progress: Progress = s
     with full_disk_named(folder, "Kafka's files"):
         _logging_file(home).write_text(_LOGGING)
         if not _data(home).exists():
-            _format(program, home, ports, operator, broker)
-        _write_private(_settings_file(home), _properties(_data(home), ports, broker))
+            _format(_storage_tool(classpath), home, ports, operator, broker)
+        write_private(_settings_file(home), _properties(_data(home), ports, broker))
+    program = _server(classpath)
     quick = QuickStart(program=program, cache=settings.cache_folder / "start", home=folder)
     quick.adopt()
     return Service(
         name="kafka",
-        command=program.command(str(_settings_file(home)), options=quick.options()),
+        command=program.command(str(_settings_file(home)), options=[*quick.options(), _logging(home)]),
         ready=partial(_answers, ports, operator),
+        environment=ENVIRONMENT,
         folder=folder,
         ready_timeout_s=_READY_WITHIN_S,
         stop_timeout_s=_STOP_WITHIN_S,
@@ -121,55 +129,50 @@ def bootstrap_servers(ports: Ports) -> str:
     return f"{LOOPBACK}:{ports.kafka}"
 
 
-def _program(home: Path, settings: Settings, progress: Progress) -> Program:
-    return Program(
-        name="kafka",
-        classpath=jars(locked("kafka"), settings.cache_folder, progress),
-        main="kafka.Kafka",
-        options=(f"-Xmx{_HEAP_MB}m", "-Xms64m", f"-Dlog4j2.configurationFile={_logging_file(home)}"),
-    )
+def _server(classpath: tuple[Path, ...]) -> Program:
+    return Program(name="kafka", classpath=classpath, main="kafka.Kafka", options=(f"-Xmx{_HEAP_MB}m", "-Xms64m"))
 
 
-def _format(program: Program, home: Path, ports: Ports, operator: Credentials, broker: Credentials) -> None:
+def _storage_tool(classpath: tuple[Path, ...]) -> Program:
+    options = ("-Xmx96m", "-XX:TieredStopAtLevel=1")
+    return Program(name="kafka-storage", classpath=classpath, main="kafka.tools.StorageTool", options=options)
+
+
+def _logging(home: Path) -> str:
+    return f"-Dlog4j2.configurationFile={_logging_file(home).as_uri()}"
+
+
+def _format(tool: Program, home: Path, ports: Ports, operator: Credentials, broker: Credentials) -> None:
     """Format a draft of the data folder and put it in place; the secrets reach the tool through a private file."""
     require_room(_folder(home), _ROOM_BYTES, "Kafka's files")
     draft, arguments = _folder(home) / "data.new", _folder(home) / "format.arguments"
     shutil.rmtree(draft, ignore_errors=True)
-    _write_private(_settings_file(home), _properties(draft, ports, broker))
+    write_private(_settings_file(home), _properties(draft, ports, broker))
     lines = ["format", "--config", str(_settings_file(home)), "--cluster-id", _cluster_id()]
     for who in (operator, broker):
         lines += ["--add-scram", f"{MECHANISM}=[name={who.principal},password={who.password}]"]
     try:
-        _write_private(arguments, "\n".join(lines) + "\n")
-        _storage_tool(program).run(f"@{arguments}", folder=_folder(home))
+        write_private(arguments, "\n".join(lines) + "\n")
+        tool.run(f"@{arguments}", options=[_logging(home)], folder=_folder(home))
     finally:
         arguments.unlink(missing_ok=True)
     draft.rename(_data(home))
 
 
-def _storage_tool(kafka: Program) -> Program:
-    return Program(
-        name="kafka-storage",
-        classpath=kafka.classpath,
-        main="kafka.tools.StorageTool",
-        options=("-Xmx96m", "-XX:TieredStopAtLevel=1", *kafka.options[2:]),
-    )
-
-
 def _properties(data: Path, ports: Ports, broker: Credentials) -> str:
-    login = (
-        "org.apache.kafka.common.security.scram.ScramLoginModule required"
-        f' username="{broker.principal}" password="{broker.password}";'
-    )
+    who = f'username="{broker.principal}" password="{broker.password}"'
+    accepted = f'user_{broker.principal}="{broker.password}"'
     places = {
         "listeners": f"CLIENT://{LOOPBACK}:{ports.kafka},CONTROLLER://{LOOPBACK}:{ports.controller}",
         "advertised.listeners": f"CLIENT://{LOOPBACK}:{ports.kafka}",
         "controller.quorum.voters": f"1@{LOOPBACK}:{ports.controller}",
-        "listener.name.client.scram-sha-512.sasl.jaas.config": login,
-        "listener.name.controller.scram-sha-512.sasl.jaas.config": login,
-        "log.dirs": str(data).replace("\\", "\\\\"),
+        "listener.name.client.scram-sha-512.sasl.jaas.config": f"{_SECURITY}.scram.ScramLoginModule required {who};",
+        "listener.name.controller.plain.sasl.jaas.config": (
+            f"{_SECURITY}.plain.PlainLoginModule required {who} {accepted};"
+        ),
+        "log.dirs": data,
     }
-    return "".join(f"{name}={value}\n" for name, value in (dict(_SETTINGS) | places).items())
+    return properties(dict(_SETTINGS) | places)
 
 
 def _cluster_id() -> str:
@@ -190,13 +193,6 @@ def _answers(ports: Ports, operator: Credentials) -> bool:
     except Unavailable:
         return False
     return True
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only this user can read, from its first moment on."""
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
 
 
 def _folder(home: Path) -> Path:

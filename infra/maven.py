@@ -7,7 +7,7 @@ the user's own Maven cache is offered first. Nothing here says whether the bytes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from jgo.config import GlobalSettings
@@ -72,7 +72,7 @@ def _artifact(coordinate: str, context: MavenContext) -> Artifact:
     return context.project(group, name).at_version(version).artifact("".join(classifier), packaging)
 
 
-def _reporting(report: Report) -> Callable[[str, int], object]:
+def _reporting(report: Report) -> Callable[[str, int], AbstractContextManager[Callable[[int], None]]]:
     @contextmanager
     def progress(_: str, total: int) -> Iterator[Callable[[int], None]]:
         done = told = 0

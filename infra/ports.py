@@ -92,7 +92,7 @@ def _holder(port: int) -> str:
         listening = [
             connection.pid
             for connection in psutil.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid
         ]
         return f" by {psutil.Process(listening[0]).name()} (pid {listening[0]})" if listening else ""
     except psutil.Error:

@@ -14,7 +14,7 @@ import httpx
 
 from civicbus.infra.disk import full_disk_named, require_room
 from civicbus.infra.jars import Progress, locked, silent, unpacked
-from civicbus.infra.java import Program
+from civicbus.infra.java import ENVIRONMENT, Program, properties
 from civicbus.infra.ports import LOOPBACK, Ports
 from civicbus.infra.service import Service
 from civicbus.settings import Settings
@@ -58,13 +58,13 @@ def prepare(home: Path, settings: Settings, ports: Ports, progress: Progress = s
     folder = home / "registry"
     require_room(home, _ROOM_BYTES, "the registry's files")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    properties = folder / "application.properties"
     with full_disk_named(folder, "the registry's files"):
-        properties.write_text(_properties(folder, ports))
+        _settings_file(folder).write_text(_properties(folder, ports))
     return Service(
         name="registry",
-        command=_program(program, properties).command(),
+        command=_program(program, _settings_file(folder)).command(),
         ready=partial(_answers, url(ports)),
+        environment=ENVIRONMENT,
         folder=folder,
         ready_timeout_s=_READY_WITHIN_S,
     )
@@ -75,7 +75,7 @@ def url(ports: Ports) -> str:
     return f"http://{LOOPBACK}:{ports.registry}{_API}"
 
 
-def _program(folder: Path, properties: Path) -> Program:
+def _program(folder: Path, settings_file: Path) -> Program:
     return Program(
         name="registry",
         classpath=(folder / "quarkus-run.jar",),
@@ -89,9 +89,13 @@ def _program(folder: Path, properties: Path) -> Program:
             # What the jar's manifest would say, were it started with -jar.
             "--add-opens=java.base/java.lang=ALL-UNNAMED",
             "--enable-native-access=ALL-UNNAMED",
-            f"-Dsmallrye.config.locations={properties.as_uri()}",
+            f"-Dsmallrye.config.locations={settings_file.as_uri()}",
         ),
     )
+
+
+def _settings_file(folder: Path) -> Path:
+    return folder / "application.properties"
 
 
 def _properties(folder: Path, ports: Ports) -> str:
@@ -102,7 +106,7 @@ def _properties(folder: Path, ports: Ports) -> str:
         "apicurio.storage.snapshot.location": folder,
         "apicurio.import.work-dir": folder,
     }
-    return "".join(f"{name}={value}\n" for name, value in (dict(_SETTINGS) | places).items())
+    return properties(dict(_SETTINGS) | places)
 
 
 def _answers(base: str) -> bool:
