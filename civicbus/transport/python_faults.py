@@ -7,41 +7,54 @@ from contextlib import contextmanager
 
 from kafka import errors
 
-from civicbus.errors import AccessDenied, CivicbusError, ConfigurationError, Fenced, Unavailable
+from civicbus.errors import AccessDenied, CivicbusError, ConfigurationError, Fenced, Unacceptable, Unavailable
+from civicbus.reasons import Reason
 
+_TOO_LARGE = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 _FENCED = (
+    errors.CommitFailedError,
     errors.FencedInstanceIdError,
     errors.FencedLeaderEpochError,
     errors.IllegalGenerationError,
     errors.InvalidProducerEpochError,
     errors.ProducerFencedError,
+    errors.TransactionCoordinatorFencedError,
     errors.UnknownMemberIdError,
 )
-_DENIED = (errors.AuthorizationError, errors.SaslAuthenticationFailedError)
+_DENIED = (
+    errors.AuthorizationError,
+    errors.SaslAuthenticationFailedError,
+    errors.SecurityDisabledError,
+    errors.UnacceptableCredentialError,
+)
 _WRONG = (
     errors.IllegalArgumentError,
+    errors.IllegalSaslStateError,
     errors.IncompatibleBrokerVersion,
     errors.InvalidConfigurationError,
     errors.InvalidPartitionsError,
     errors.InvalidRecordError,
     errors.InvalidReplicationFactorError,
     errors.InvalidRequestError,
+    errors.InvalidRequiredAcksError,
     errors.InvalidTimestampError,
     errors.InvalidTopicError,
     errors.KafkaConfigurationError,
-    errors.MessageSizeTooLargeError,
     errors.PolicyViolationError,
-    errors.RecordListTooLargeError,
-    errors.SecurityDisabledError,
-    errors.UnacceptableCredentialError,
+    errors.UnrecognizedBrokerVersion,
+    errors.UnsupportedCodecError,
+    errors.UnsupportedCompressionTypeError,
+    errors.UnsupportedForMessageFormatError,
     errors.UnsupportedSaslMechanismError,
     errors.UnsupportedVersionError,
 )
 
 
 def fault_of(error: errors.KafkaError) -> CivicbusError:
-    """The civicbus fault that a Kafka error is; what is not fenced, denied or wrong is waited for."""
+    """The civicbus fault that a Kafka error is; what is not too large, fenced, denied or wrong is waited for."""
     text = f"Kafka: {error}"
+    if isinstance(error, _TOO_LARGE):
+        return Unacceptable(Reason.TOO_LARGE, "the broker takes no record of this size")
     if isinstance(error, _FENCED):
         return Fenced(text)
     if isinstance(error, _DENIED):
