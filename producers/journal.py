@@ -1,0 +1,210 @@
+"""What a table source has published and what it is about to publish, in one SQLite file a dataset.
+
+The steps, each one transaction: ``plan`` writes every change of a run with its event id, sequence and bytes;
+the changes are sent; ``settle`` moves those that the broker has acknowledged into the published state. A run
+that is killed in between leaves pending changes, which the next run sends again as they are, so that admission
+drops what it has already. While a journal is open no other run can open it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Self
+
+import polars as pl
+
+from civicbus.errors import ConfigurationError, Unavailable
+from civicbus.events import ChangeEvent, deleted, parse_time, time_text, upserted
+from civicbus.names import DatasetId, source_of
+from civicbus.producers.changes import Change, Refusal
+from civicbus.producers.difference import HASH, KEY
+from civicbus.reasons import Reason
+
+VERSION = "1"
+PUBLISHED = {KEY: pl.Binary, HASH: pl.Binary}
+_READ_ROWS = 50_000
+_HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS published (key BLOB PRIMARY KEY, hash BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS reported (hash BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pending (
+    position INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL,
+    time TEXT NOT NULL,
+    sequence INTEGER,
+    key BLOB,
+    value BLOB,
+    reason TEXT,
+    field TEXT,
+    hash BLOB
+);
+"""
+_INSERT = """
+INSERT INTO pending (event_id, time, sequence, key, value, reason, field, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_SELECT = """
+SELECT position, event_id, time, sequence, key, value, reason, field FROM pending ORDER BY position LIMIT ?
+"""
+_SETTLE = (
+    """
+DELETE FROM published
+WHERE key IN (SELECT key FROM pending WHERE position <= ? AND value IS NULL)
+""",
+    """
+INSERT OR REPLACE INTO published
+SELECT key, hash FROM pending WHERE position <= ? AND value IS NOT NULL AND reason IS NULL
+""",
+    """
+INSERT OR REPLACE INTO reported
+SELECT hash FROM pending WHERE position <= ? AND reason IS NOT NULL
+""",
+    "DELETE FROM pending WHERE position <= ?",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A change, and the hash of its row: of an upsert's bytes or a report's; a deletion has none."""
+
+    change: Change
+    row_hash: bytes | None = None
+
+
+def journal_path(home: Path, dataset: DatasetId) -> Path:
+    """Where a dataset's journal stands unless another place is given."""
+    return home / "sources" / f"{dataset}.sqlite"
+
+
+class Journal:
+    """One dataset's journal, held by this process until it is closed."""
+
+    def __init__(self, path: Path, dataset: DatasetId) -> None:
+        """Open or make the file; raises ConfigurationError where another run holds it or it is no such journal."""
+        self._dataset = dataset
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            self._database = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise ConfigurationError(f"{path} cannot be opened: {error}", mend="name another place") from None
+        try:
+            self._take(path)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def published(self) -> pl.DataFrame:
+        """The key and the hash of every row that the broker has."""
+        cursor = self._database.execute("SELECT key, hash FROM published")
+        return pl.concat([pl.DataFrame(schema=PUBLISHED), *_frames(cursor)])
+
+    def reported(self) -> frozenset[bytes]:
+        """The hashes of the rows that were reported as unsendable."""
+        return frozenset(row_hash for (row_hash,) in self._database.execute("SELECT hash FROM reported"))
+
+    def last_sequence(self) -> int:
+        """The highest sequence that any run has planned; 0 before the first."""
+        return int(self._about("last_sequence") or 0)
+
+    def plan(self, changes: Iterable[Planned], forget: Iterable[bytes] = ()) -> None:
+        """Write a run's changes, and forget reported rows that are gone from the source."""
+        with self._transaction():
+            self._database.executemany("DELETE FROM reported WHERE hash = ?", ((row_hash,) for row_hash in forget))
+            self._database.executemany(_INSERT, map(_columns, changes))
+            (last,) = self._database.execute("SELECT max(sequence) FROM pending").fetchone()
+            if last is not None:
+                self._database.execute("INSERT OR REPLACE INTO about VALUES ('last_sequence', ?)", (last,))
+
+    def waiting(self) -> int:
+        """How many planned changes are not settled."""
+        (count,) = self._database.execute("SELECT count(*) FROM pending").fetchone()
+        return int(count)
+
+    def pending(self, limit: int) -> Iterator[tuple[int, Change]]:
+        """The first planned changes in their order, each with its position."""
+        for position, event_id, time, sequence, key, value, reason, field in self._database.execute(_SELECT, (limit,)):
+            event = ChangeEvent(
+                id=event_id,
+                source=source_of(self._dataset.department),
+                type=deleted(self._dataset) if value is None else upserted(self._dataset),
+                time=parse_time(time),
+                sequence=sequence,
+            )
+            refusal = None if reason is None else Refusal(reason=Reason(reason), field=field)
+            yield position, Change(event=event, key=key, value=value, refusal=refusal)
+
+    def settle(self, position: int) -> int:
+        """Every change up to this position is acknowledged: published or reported, no longer pending. How many."""
+        with self._transaction():
+            for statement in _SETTLE:
+                cursor = self._database.execute(statement, (position,))
+        return cursor.rowcount
+
+    def _take(self, path: Path) -> None:
+        try:
+            self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._database.executescript(f"BEGIN EXCLUSIVE; {_TABLES} COMMIT;")
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF not in _HELD:
+                raise ConfigurationError(f"{path} is no journal: {error}", mend="name another place") from None
+            raise ConfigurationError(
+                f"another run publishes {self._dataset} with the journal {path}", mend="let it end, then run this again"
+            ) from None
+        self._belongs(path, "version", VERSION)
+        self._belongs(path, "dataset", str(self._dataset))
+
+    def _belongs(self, path: Path, name: str, wanted: str) -> None:
+        self._database.execute("INSERT OR IGNORE INTO about VALUES (?, ?)", (name, wanted))
+        found = self._about(name)
+        if found != wanted:
+            raise ConfigurationError(
+                f"{path} is a journal of {name} {found}, not {wanted}", mend="use one journal for each dataset"
+            )
+
+    def _about(self, name: str) -> str | int | None:
+        row: tuple[str | int] | None = self._database.execute(
+            "SELECT value FROM about WHERE name = ?", (name,)
+        ).fetchone()
+        return None if row is None else row[0]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            yield
+            self._database.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise Unavailable(f"the journal of {self._dataset} cannot be written: {error}") from None
+        finally:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+
+
+def _columns(planned: Planned) -> tuple[str | int | bytes | None, ...]:
+    change = planned.change
+    event = change.event
+    reason, field = (None, None) if change.refusal is None else (change.refusal.reason.value, change.refusal.field)
+    return event.id, time_text(event.time), event.sequence, change.key, change.value, reason, field, planned.row_hash
+
+
+def _frames(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[pl.DataFrame]:
+    while block := list(islice(rows, _READ_ROWS)):
+        yield pl.DataFrame(block, schema=PUBLISHED, orient="row")

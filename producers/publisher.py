@@ -1,0 +1,157 @@
+"""A department's records become change events on its own topic: checked before they are sent, in order, acknowledged.
+
+Promise: what ``upsert`` and ``delete`` accept is on the topic of all replicas when ``flush`` or ``close``
+returns, or they raise naming the events; memory stays bounded, since they wait while too much is on its way.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Self
+
+from civicbus.errors import Unacceptable
+from civicbus.events import SEQUENCE_LIMIT, ChangeEvent, deleted, upserted
+from civicbus.names import source_of
+from civicbus.producers.changes import Change, Refusal, event_ids, next_sequence, report_of
+from civicbus.reasons import Reason
+from civicbus.schemas.codec.frame import header
+from civicbus.schemas.codec.rows import RowCodec
+from civicbus.schemas.codec.schema import AvroSchema, document
+from civicbus.schemas.datasets import Dataset, SequenceRule
+from civicbus.secrets import Credentials
+from civicbus.settings import Endpoints
+from civicbus.transport.outgoing import DELIVERY_S, IN_FLIGHT_BYTES, Outgoing, Receipt
+
+__all__ = ["Publisher", "Receipt"]
+
+
+class Publisher:
+    """Publishes the changes of one dataset. Safe to use from several threads; a record's changes keep their order.
+
+    The default sequence is the time in nanoseconds and rises with every change, across runs as long as the clock
+    is not set back; who has a better one (a row version, a log position) gives it.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        credentials: Credentials,
+        dataset: Dataset,
+        schema_id: int,
+        *,
+        in_flight_bytes: int = IN_FLIGHT_BYTES,
+    ) -> None:
+        """Connect; raises AccessDenied for refused credentials and Unavailable where no broker answers."""
+        self._dataset = dataset
+        self._codec = RowCodec(dataset.schema)
+        self._key_codec = RowCodec(_key_schema(dataset))
+        self._required = tuple(field.name for field in dataset.fields if field.quality.required)
+        self._frame = header(schema_id)
+        self._source = source_of(dataset.id.department)
+        self._upserted, self._deleted = upserted(dataset.id), deleted(dataset.id)
+        self._lock = threading.Lock()
+        self._events = event_ids()
+        self._last = 0
+        self._outgoing = Outgoing(endpoints, credentials, dataset.id.changes, in_flight_bytes=in_flight_bytes)
+
+    def upsert(
+        self,
+        record: Mapping[str, object],
+        *,
+        sequence: int | None = None,
+        event_id: str | None = None,
+        time: datetime | None = None,
+    ) -> Receipt:
+        """Publish the current state of a record; raises Unacceptable, naming the field, where it cannot be one."""
+        key = self._dataset.key_of(record)
+        value = self._frame + self._codec.encode(record)
+        for name in self._required:
+            if record.get(name) in {None, ""}:
+                raise Unacceptable(Reason.QUALITY_REQUIRED, f"{name} is required", field=name)
+        if len(value) > self._dataset.max_bytes:
+            raise Unacceptable(Reason.TOO_LARGE, f"the record takes more than {self._dataset.max_bytes} bytes")
+        with self._lock:
+            event = self._event(self._upserted, sequence, event_id, time)
+            return self.send(Change(event=event, key=key, value=value))
+
+    def delete(
+        self,
+        key: Mapping[str, object],
+        *,
+        sequence: int | None = None,
+        event_id: str | None = None,
+        time: datetime | None = None,
+    ) -> Receipt:
+        """Publish that a record is gone; ``key`` has its key fields, or is the record itself."""
+        fields = {name: key[name] for name in self._dataset.key if name in key}
+        record_key = self._dataset.key_of(fields)
+        self._key_codec.encode(fields)
+        with self._lock:
+            event = self._event(self._deleted, sequence, event_id, time)
+            return self.send(Change(event=event, key=record_key, value=None))
+
+    def report_unsendable(self, row: Mapping[str, str | None], reason: Reason, field: str | None = None) -> Receipt:
+        """Have a row that cannot be sent parked in the dataset's quarantine, under this reason."""
+        event = ChangeEvent(id=next(self._events), source=self._source, type=self._upserted, time=datetime.now(UTC))
+        refusal = Refusal(reason=reason, field=field)
+        return self.send(Change(event=event, key=None, value=report_of(row), refusal=refusal))
+
+    def send(self, change: Change) -> Receipt:
+        """Send a change that is ready as it is: one that was written down before, to be sent again."""
+        return self._outgoing.send(
+            key=change.key,
+            value=change.value,
+            headers=change.headers(),
+            event_id=change.event.id,
+            sequence=change.event.sequence,
+        )
+
+    def flush(self, timeout_s: float = DELIVERY_S) -> None:
+        """Wait until the broker has all that was sent so far; raises what failed, naming the events."""
+        self._outgoing.flush(timeout_s)
+
+    def close(self) -> None:
+        """Flush and disconnect."""
+        self._outgoing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _event(self, type_: str, sequence: int | None, event_id: str | None, moment: datetime | None) -> ChangeEvent:
+        if event_id == "":
+            raise Unacceptable(Reason.HEADER_MISSING, "an event id is not empty", field="ce_id")
+        if moment is not None and moment.utcoffset() is None:
+            raise Unacceptable(Reason.HEADER_INVALID, "a time has its zone", field="ce_time")
+        return ChangeEvent(
+            id=event_id or next(self._events),
+            source=self._source,
+            type=type_,
+            time=moment or datetime.now(UTC),
+            sequence=self._sequence(sequence),
+        )
+
+    def _sequence(self, given: int | None) -> int | None:
+        if self._dataset.sequence is SequenceRule.UNUSED:
+            if given is not None:
+                raise Unacceptable(Reason.SEQUENCE_UNUSED, "this dataset has no sequence", field="ce_sequence")
+            return None
+        sequence = next_sequence(self._last, time.time_ns()) if given is None else given
+        if not 0 <= sequence < SEQUENCE_LIMIT:
+            raise Unacceptable(Reason.HEADER_INVALID, "a sequence has 64 bits, unsigned", field="ce_sequence")
+        self._last = max(self._last, sequence)
+        return sequence
+
+
+def _key_schema(dataset: Dataset) -> AvroSchema:
+    """The schema of the key fields alone, so that a key is checked as strictly as a record."""
+    record = dataset.schema.record
+    key = replace(record, fields=tuple(field for field in record.fields if field.name in dataset.key))
+    return AvroSchema.parse(json.dumps(document(key, set())))
