@@ -5,8 +5,10 @@ The snapshot stands in ``<home>/processes.json`` and is replaced as a whole, so 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -40,6 +42,33 @@ class Notice:
 
 
 Tell = Callable[[Notice], None]
+
+
+def unheard(_: Notice) -> None:
+    """For who does not listen; the log has it."""
+
+
+def notice_line(notice: Notice, at: datetime) -> str:
+    """The notice as a line of the supervisor's log."""
+    fields = {
+        "timestamp": at.isoformat(),
+        "event": notice.event,
+        "process": notice.process,
+        "detail": notice.detail,
+        "seconds": notice.seconds,
+    }
+    return json.dumps({name: value for name, value in fields.items() if value not in ("", None)}, ensure_ascii=False)
+
+
+def notice_of(line: bytes) -> Notice:
+    """The notice that stands in a line of the supervisor's log."""
+    fields = json.loads(line)
+    return Notice(
+        process=fields["process"],
+        event=Event(fields["event"]),
+        detail=fields.get("detail", ""),
+        seconds=fields.get("seconds"),
+    )
 
 
 class State(StrEnum):

@@ -133,6 +133,7 @@ class Supervisor:
     def _tend_steps(self, now: float) -> None:
         for run in list(self._steps.values()):
             if run.outcome is None and self._met(run.step.after):
+                self.tell(Notice(process=run.step.name, event=Event.STARTED))
                 run.began, run.outcome = now, in_background(run.step.run)
             elif run.outcome is not None and run.outcome.done() and not run.done:
                 self._admit(run.outcome.result())
