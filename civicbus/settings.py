@@ -6,6 +6,7 @@ that the running platform wrote into its home folder, unless a setting names an 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +15,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from civicbus.errors import ConfigurationError
+
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
 class Settings(BaseSettings):
@@ -67,6 +70,16 @@ class Endpoints(BaseModel):
             raise ConfigurationError(
                 f"no platform has run in {home}", mend="start one with `civicbus up`, or set CIVICBUS_HOME"
             ) from None
+
+    def save(self, home: Path) -> None:
+        draft = endpoints_file(home).with_suffix(".new")
+        draft.write_text(self.model_dump_json())
+        draft.replace(endpoints_file(home))
+
+
+def process_environment() -> dict[str, str]:
+    """What the processes of the platform get of this one's environment: nothing that could be a secret."""
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
 
 
 def endpoints_file(home: Path) -> Path:

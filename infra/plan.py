@@ -1,0 +1,177 @@
+"""What a platform consists of: parts that are started here or are external, provisioning, and our own processes.
+
+A part that a setting names is never started; it only has to answer.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import httpx
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from civicbus.errors import ConfigurationError, Unavailable
+from civicbus.infra import databases, kafka, ports, postgres, registry
+from civicbus.infra.desired import departments_with_tables
+from civicbus.infra.health import is_healthy
+from civicbus.infra.ports import Ports
+from civicbus.infra.processes import Event, Notice, Tell
+from civicbus.infra.provision import provision_platform
+from civicbus.infra.service import Service
+from civicbus.infra.supervisor import Step
+from civicbus.secrets import BROKER, OPERATOR, SecretStore
+from civicbus.settings import Endpoints, Settings, secrets_folder
+from civicbus.transport.authentication import authenticate
+
+PROVISIONING = "provisioning"
+_EXTERNAL_WITHIN_S = 60.0
+_PAUSE_S = 0.5
+_ASK_FOR_S = 5
+_TOLD_EVERY_S = 1.0
+_MB = 1_000_000
+_POSTGRES_PORT = 5432
+
+
+def platform_plan(home: Path, settings: Settings, tell: Tell) -> list[Step]:
+    """The parts, which start at the same time, and the provisioning that comes after all of them."""
+    secrets = SecretStore(secrets_folder(home))
+    _have_operator(settings, secrets)
+    chosen = ports.choose(home, settings)
+    endpoints = endpoints_of(settings, chosen)
+    external = {
+        "kafka": settings.bootstrap_servers and partial(authenticate, endpoints, secrets.read(OPERATOR), _ASK_FOR_S),
+        "registry": settings.registry_url and partial(_ask_registry, settings.registry_url),
+        "postgres": settings.database_url and partial(_ask_database, settings.database_url),
+    }
+    started_here = {
+        "kafka": lambda: kafka.prepare(home, settings, chosen, Downloads("kafka", tell)),
+        "registry": lambda: registry.prepare(home, settings, chosen, Downloads("registry", tell)),
+        "postgres": lambda: postgres.prepare(home, settings, chosen),
+    }
+    parts = [_external(name, ask) if ask else _started_here(name, started_here[name]) for name, ask in external.items()]
+    provision = partial(_provision, home, settings, endpoints, secrets)
+    return [*parts, Step(name=PROVISIONING, run=provision, after=tuple(external))]
+
+
+def app_services(home: Path, settings: Settings) -> list[Service]:
+    """Our own processes: admission, views, and one for the tables of each department that has an inbox."""
+    tables = {
+        f"table-{department}": ("civicbus.consumers.table", "--department", department)
+        for department in departments_with_tables(home)
+    }
+    modules = {"admission": ("civicbus.stream_apps.admission",), "views": ("civicbus.stream_apps.views",)} | tables
+    return [
+        Service(
+            name=name,
+            command=(sys.executable, "-m", *module, "--home", str(home)),
+            ready=partial(is_healthy, home, name),
+            after=(PROVISIONING,),
+            environment={"CIVICBUS_LOG_LEVEL": settings.log_level},
+        )
+        for name, module in modules.items()
+    ]
+
+
+def endpoints_of(settings: Settings, chosen: Ports) -> Endpoints:
+    """Where the parts of this home answer."""
+    database = conninfo_to_dict(settings.database_url) if settings.database_url else {}
+    database_port = database.get("port") or (_POSTGRES_PORT if settings.database_url else chosen.postgres)
+    return Endpoints(
+        bootstrap_servers=settings.bootstrap_servers or kafka.bootstrap_servers(chosen),
+        registry_url=settings.registry_url or registry.url(chosen),
+        database_host=str(database.get("host", ports.LOOPBACK)),
+        database_port=int(database_port),
+        security_protocol=settings.security_protocol if settings.bootstrap_servers else "SASL_PLAINTEXT",
+        sasl_mechanism=settings.sasl_mechanism if settings.bootstrap_servers else kafka.MECHANISM,
+        tls_ca_file=settings.tls_ca_file if settings.bootstrap_servers else None,
+    )
+
+
+class Downloads:
+    """The progress of one part's downloads, told at most once a second and at the end."""
+
+    def __init__(self, part: str, tell: Tell) -> None:
+        self._part = part
+        self._tell = tell
+        self._files: dict[str, tuple[int, int]] = {}
+        self._told_at = 0.0
+        self._lock = threading.Lock()
+
+    def __call__(self, file: str, done: int, total: int) -> None:
+        """Take in how far one file is; called from several threads."""
+        with self._lock:
+            self._files[file] = (done, total)
+            now = time.monotonic()
+            if now - self._told_at >= _TOLD_EVERY_S:
+                self._told_at = now
+                self._tell(Notice(process=self._part, event=Event.PROGRESS, detail=self._text()))
+
+    def _text(self) -> str:
+        done, total = (sum(counts) / _MB for counts in zip(*self._files.values(), strict=True))
+        return f"downloading, {done:.1f} of {total:.1f} MB in {len(self._files)} files so far"
+
+
+def _have_operator(settings: Settings, secrets: SecretStore) -> None:
+    """The embedded parts get a new secret, and get it once, before they start at the same time."""
+    if settings.bootstrap_servers is None:
+        secrets.ensure(OPERATOR)
+        secrets.ensure(BROKER)
+    elif OPERATOR not in set(secrets.principals()):
+        raise ConfigurationError(
+            f"there are no credentials for the Kafka at {settings.bootstrap_servers}",
+            mend=f'write {{"principal": "{OPERATOR}", "password": …}} of one of its super users to '
+            f"{secrets.folder / OPERATOR}.json, mode 0600",
+        )
+
+
+def _started_here(name: str, prepare: Callable[[], Service]) -> Step:
+    return Step(name=f"{name} files", run=lambda: [prepare()])
+
+
+def _external(name: str, ask: Callable[[], None]) -> Step:
+    return Step(name=name, run=partial(_wait_for, ask))
+
+
+def _wait_for(ask: Callable[[], None]) -> Sequence[Service]:
+    """Ask an external part until it answers; raises Unavailable when it still does not after a minute."""
+    deadline = time.monotonic() + _EXTERNAL_WITHIN_S
+    while True:
+        try:
+            ask()
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_S)
+        else:
+            return []
+
+
+def _ask_registry(url: str) -> None:
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/subjects", timeout=_ASK_FOR_S)
+    except httpx.TransportError as error:
+        raise Unavailable(f"the registry at {url} does not answer: {error}") from None
+    if answer.is_server_error:
+        raise Unavailable(f"the registry at {url} answers {answer.status_code}")
+    if answer.is_error:
+        raise ConfigurationError(f"{url} answers {answer.status_code}", mend="correct CIVICBUS_REGISTRY_URL")
+
+
+def _ask_database(url: str) -> None:
+    with databases.translated():
+        psycopg.connect(url, connect_timeout=_ASK_FOR_S).close()
+
+
+def _provision(home: Path, settings: Settings, endpoints: Endpoints, secrets: SecretStore) -> Sequence[Service]:
+    """Say where the parts are, and bring them to what the platform needs."""
+    if settings.database_url is not None:
+        databases.claim_server(settings.database_url, secrets.read(OPERATOR))
+    endpoints.save(home)
+    provision_platform(endpoints, secrets)
+    return []
