@@ -11,7 +11,7 @@ from typing import Annotated
 import polars as pl
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from civicbus.cli.applying import apply_catalogue, published_catalogue
 from civicbus.cli.context import Context
@@ -79,7 +79,7 @@ def infer(
     for assumption in drafted.assumptions:
         typer.echo(f"assumed: {assumption}", err=True)
     if uneven:
-        typer.echo(f"left out: {uneven} rows with more or fewer cells than headings", err=True)
+        typer.echo(f"rows left out, having more or fewer cells than headings: {uneven:,}", err=True)
 
 
 def _told(found: Changes) -> Iterator[str]:
@@ -97,12 +97,15 @@ def _entries(catalogue: Catalogue) -> Iterator[dict[str, object]]:
 
 
 def _table(catalogue: Catalogue) -> Table:
-    table = Table("dataset", "信息资源", "name", "owner", "key", "fields", "sharing", "update cycle")
+    headings = (
+        Column("dataset\n  its key", no_wrap=True),
+        "信息资源\nname",
+        Column("sharing\nupdate cycle", no_wrap=True),
+    )
+    table = Table(*headings, box=None, pad_edge=False)
     for dataset in catalogue.datasets.values():
-        owner = catalogue.departments[dataset.id.department].title.en
-        key, count = ", ".join(dataset.key), str(len(dataset.fields))
-        title = dataset.title
-        table.add_row(str(dataset.id), title.zh, title.en, owner, key, count, dataset.sharing, dataset.update_cycle)
+        key, title = ", ".join(dataset.key), dataset.title
+        table.add_row(f"{dataset.id}\n  {key}", f"{title.zh}\n{title.en}", f"{dataset.sharing}\n{dataset.update_cycle}")
     return table
 
 

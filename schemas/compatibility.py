@@ -28,8 +28,8 @@ _MENDS = {
     SchemaIncompatibilityType.fixed_size_mismatch: "keep the size, or add a new field",
     SchemaIncompatibilityType.missing_enum_symbols: "keep the symbols, or give the enum a default",
     SchemaIncompatibilityType.reader_field_missing_default_value: "give it a default",
-    SchemaIncompatibilityType.type_mismatch: "keep the type, or add a new field",
-    SchemaIncompatibilityType.missing_union_branch: "keep it optional, or add a new field",
+    SchemaIncompatibilityType.type_mismatch: "keep the type, and null where it was allowed, or add a new field",
+    SchemaIncompatibilityType.missing_union_branch: "keep the type, and null where it was allowed, or add a new field",
 }
 
 
@@ -58,7 +58,10 @@ def transitive_breaks(schemas: Sequence[AvroSchema]) -> list[tuple[int, Break]]:
 
 def breaks(former: AvroSchema, current: AvroSchema) -> list[Break]:
     """Every way in which ``current`` cannot rightly read what ``former`` wrote."""
-    return [*_avro_breaks(former, current), *_meaning_breaks(former.record, current.record, "")]
+    found = list(_avro_breaks(former, current))
+    blamed = {one.field for one in found}
+    meaning = _meaning_breaks(former.record, current.record, "")
+    return found + [one for one in meaning if one.field.partition(".")[0] not in blamed]
 
 
 def renames(former: AvroSchema, current: AvroSchema) -> list[Break]:
