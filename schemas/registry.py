@@ -105,11 +105,14 @@ class Registry:
         if answer.status in {409, 422}:
             mend = "make it readable with the former ones (`civicbus catalogue check`)"
             raise ConfigurationError(f"the registry refuses the schema of {subject}: {_message(answer)}", mend=mend)
-        document = self._expected(answer)
-        schema_id = document.get("id")
-        if isinstance(schema_id, int) and not isinstance(schema_id, bool) and schema_id in IDS:
-            return schema_id
-        raise self._nonsense(answer)
+        return self._id(answer)
+
+    def latest(self, subject: str) -> int | None:
+        """The id of the newest schema under a subject; None where there is none."""
+        answer = self._ask("GET", f"subjects/{quote(subject, safe='')}/versions/latest")
+        if answer.status == 404 and (answer.json() or {}).get("error_code") in _NOT_FOUND:
+            return None
+        return self._id(answer)
 
     def set_compatibility(self, subject: str, level: str = "BACKWARD_TRANSITIVE") -> None:
         """What the registry itself demands of the next schema of a subject."""
@@ -162,6 +165,12 @@ class Registry:
         if answer.status != 200 or document is None:
             raise self._nonsense(answer)
         return document
+
+    def _id(self, answer: _Answer) -> int:
+        schema_id = self._expected(answer).get("id")
+        if isinstance(schema_id, int) and not isinstance(schema_id, bool) and schema_id in IDS:
+            return schema_id
+        raise self._nonsense(answer)
 
     def _nonsense(self, answer: _Answer) -> Unavailable:
         return Unavailable(

@@ -1,0 +1,1 @@
+"""Where rows of an inbox can go."""
