@@ -109,7 +109,7 @@ def prepare(home: Path, settings: Settings, ports: Ports, progress: Progress = s
         _logging_file(home).write_text(_LOGGING)
         if not _data(home).exists():
             _format(_storage_tool(classpath), home, ports, operator, broker)
-        write_private(_settings_file(home), _properties(_data(home), ports, broker))
+        write_private(_settings_file(home), server_properties(_data(home), ports, broker))
     program = _server(classpath)
     quick = QuickStart(program=program, cache=settings.cache_folder / "start", home=folder)
     quick.adopt()
@@ -147,19 +147,25 @@ def _format(tool: Program, home: Path, ports: Ports, operator: Credentials, brok
     require_room(_folder(home), _ROOM_BYTES, "Kafka's files")
     draft, arguments = _folder(home) / "data.new", _folder(home) / "format.arguments"
     shutil.rmtree(draft, ignore_errors=True)
-    write_private(_settings_file(home), _properties(draft, ports, broker))
-    lines = ["format", "--config", str(_settings_file(home)), "--cluster-id", _cluster_id()]
-    for who in (operator, broker):
-        lines += ["--add-scram", f"{MECHANISM}=[name={who.principal},password={who.password}]"]
+    write_private(_settings_file(home), server_properties(draft, ports, broker))
     try:
-        write_private(arguments, "\n".join(lines) + "\n")
+        write_private(arguments, format_arguments(_settings_file(home), operator, broker))
         tool.run(f"@{arguments}", options=[_logging(home)], folder=_folder(home))
     finally:
         arguments.unlink(missing_ok=True)
     draft.rename(_data(home))
 
 
-def _properties(data: Path, ports: Ports, broker: Credentials) -> str:
+def format_arguments(settings: Path, operator: Credentials, broker: Credentials) -> str:
+    """The storage tool's arguments, one a line, for a file that only the tool reads."""
+    lines = ["format", "--config", str(settings), "--cluster-id", _cluster_id()]
+    for who in (operator, broker):
+        lines += ["--add-scram", f"{MECHANISM}=[name={who.principal},password={who.password}]"]
+    return "\n".join(lines) + "\n"
+
+
+def server_properties(data: Path, ports: Ports, broker: Credentials) -> str:
+    """The node's settings, its own secret among them."""
     who = f'username="{broker.principal}" password="{broker.password}"'
     accepted = f'user_{broker.principal}="{broker.password}"'
     places = {

@@ -15,7 +15,7 @@ from civicbus.infra.rotation import finish_rotations
 from civicbus.infra.sessions import operator_administration, operator_session
 from civicbus.names import AgreementId, DepartmentId
 from civicbus.schemas.datasets import Title
-from civicbus.secrets import Credentials, Principal, SecretStore, principal_of
+from civicbus.secrets import BROKER, Credentials, Principal, SecretStore, principal_of
 from civicbus.settings import Endpoints
 from civicbus.transport.admin import Administration
 from civicbus.transport.resources import Binding, TopicSpec
@@ -36,6 +36,7 @@ def provision_platform(endpoints: Endpoints, secrets: SecretStore) -> None:
     """The platform's own users, rights and topics, and what an earlier rotation left undone."""
     finish_rotations(endpoints, secrets)
     users = [secrets.ensure(principal) for principal in access.PLATFORM_PRINCIPALS]
+    users += [secrets.read(principal) for principal in secrets.principals() if principal == BROKER]
     with operator_administration(endpoints, secrets) as admin:
         _reconcile_rights(admin, access.platform_rights(), access.PLATFORM_PRINCIPALS)
         admin.set_secrets(users)

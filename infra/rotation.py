@@ -6,7 +6,8 @@
 4. It takes the place of the current one.
 
 Whoever runs the rotation again, and every start of the platform, goes on with the secret of step 1. Between
-steps 2 and 4, well under a second, who connects with the current secret is refused.
+steps 2 and 4, well under a second, who connects with the current secret is refused. The broker's own secret is
+the exception: a broker that has started holds the current one, so a start gives that one back to it.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ def rotate(endpoints: Endpoints, secrets: SecretStore, principal: Principal) -> 
 
 
 def finish_rotations(endpoints: Endpoints, secrets: SecretStore) -> None:
-    """Finish what was begun and cut short."""
+    """Finish what was begun and cut short; the broker's own waits until somebody runs it again."""
     for principal in secrets.prepared():
-        rotate(endpoints, secrets, principal)
+        if principal != BROKER:
+            rotate(endpoints, secrets, principal)
 
 
 def _tell_broker(endpoints: Endpoints, secrets: SecretStore, new: Credentials) -> None:

@@ -12,7 +12,7 @@ from civicbus.infra import databases
 from civicbus.infra.provision import provision_department, provision_platform
 from civicbus.infra.rotation import rotate
 from civicbus.infra.sessions import operator_administration, operator_session
-from civicbus.secrets import OPERATOR, VIEWS, Credentials, Principal
+from civicbus.secrets import BROKER, OPERATOR, VIEWS, Credentials, Principal
 from civicbus.transport.admin import administration
 from civicbus.transport.authentication import authenticate
 
@@ -141,6 +141,20 @@ def test_the_operators_own_rotation_is_finished_wherever_it_was_cut_short(
     assert platform.secrets.read(OPERATOR) == new
     accepted(platform, new)
     refused(platform, old)
+
+
+def test_the_brokers_own_rotation_cut_short_is_undone_by_the_next_start(
+    platform: Platform, restored: Callable[[Principal], Credentials]
+) -> None:
+    """The broker that has started holds the current secret, and its own connections must go on."""
+    current = restored(BROKER)
+    with operator_administration(platform.endpoints, platform.secrets) as admin:
+        admin.set_secrets([platform.secrets.prepare(BROKER)])
+    provision_platform(platform.endpoints, platform.secrets)
+    assert platform.secrets.read(BROKER) == current
+    authenticate(platform.endpoints, current)
+    rotate(platform.endpoints, platform.secrets, BROKER)
+    assert platform.secrets.read(BROKER) != current
 
 
 def test_somebody_without_a_secret_cannot_be_rotated(platform: Platform) -> None:
