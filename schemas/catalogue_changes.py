@@ -65,15 +65,15 @@ def refusals(old: Dataset, new: Dataset) -> Iterator[str]:
         yield f"it has {old.partitions} partitions; keep them, or its records would be split from their past"
     if old.sequence is not new.sequence:
         yield f"its sequence is {old.sequence}; keep it, or the order of its changes would be lost"
-    kept = {schema.fingerprint for schema in new.schemas}
-    for index, schema in enumerate(old.schemas):
-        if schema.fingerprint not in kept:
-            which = "current schema" if index == len(old.schemas) - 1 else f"schema {index + 1}"
-            yield f"its published {which} is missing; keep it as a file named in former_schemas"
+    missing = [schema for schema in old.schemas if schema not in new.schemas]
+    for schema in missing:
+        which = "current schema" if schema == old.schema else f"schema {old.schemas.index(schema) + 1}"
+        yield f"its published {which} is missing; keep it as a file named in former_schemas"
+    if not missing and new.schemas[: len(old.schemas)] != old.schemas:
+        # The newest schema of a subject is the one that was registered last; it must be the current one.
+        yield "its published schemas stand in another order; list them as before, and new ones behind them"
     for _, found in transitive_breaks((*old.schemas, new.schema) if new.schema not in old.schemas else ()):
         yield f"{found.field}: {found.wrong}; {found.mend}"
-    if new.schema in old.schemas[:-1]:
-        yield "its current schema is an older published one; write a new one that reads them all"
 
 
 def _differences(old: Dataset, new: Dataset) -> tuple[str, ...]:

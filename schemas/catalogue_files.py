@@ -5,6 +5,7 @@ What is loaded has passed every check; what has not is named with its file, its 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
@@ -22,6 +23,7 @@ from civicbus.schemas.entry_checks import dataset_faults, schema_text_faults
 
 DEPARTMENT_FILE = "department.yaml"
 FORMER = "former_schemas"
+_SCHEMA_FILE = re.compile(r"[a-z0-9][a-z0-9_.-]*\.avsc\Z")
 
 T = TypeVar("T", Department, Dataset)
 
@@ -172,7 +174,7 @@ def _former(document: Document) -> list[str]:
     if not isinstance(names, list):
         raise Unreadable(document.finding((FORMER,), "is no list", "write [name.1.avsc, name.2.avsc]"))
     for index, name in enumerate(names):
-        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".avsc"):
+        if not isinstance(name, str) or not _SCHEMA_FILE.match(name):
             location = (FORMER, index)
             raise Unreadable(document.finding(location, "is no .avsc file beside the entry", "write name.1.avsc"))
     return names

@@ -60,6 +60,7 @@ Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"
 ADataset = Annotated[DatasetId, BeforeValidator(_dataset_id), PlainSerializer(str, return_type=str)]
 ADepartment = Annotated[DepartmentId, BeforeValidator(_department_id)]
 ASchema = Annotated[AvroSchema, BeforeValidator(_schema), PlainSerializer(lambda schema: schema.text, return_type=str)]
+Bound = Annotated[float, Bounds(allow_inf_nan=False)]
 Length = Annotated[int, Bounds(ge=0)]
 Days = Annotated[int, Bounds(ge=1, le=3650)]
 
@@ -142,8 +143,8 @@ class Quality:
     required: bool = False
     pattern: str | None = None
     allowed: tuple[str, ...] | None = None
-    minimum: float | None = None
-    maximum: float | None = None
+    minimum: Bound | None = None
+    maximum: Bound | None = None
     min_length: Length | None = None
     max_length: Length | None = None
 

@@ -63,3 +63,12 @@ def test_the_registry_itself_refuses_what_cannot_read_the_former_schemas(registr
     registry.set_compatibility(subject)
     with pytest.raises(ConfigurationError, match="catalogue check"):
         registry.register(subject, schema(name, TREE_NO, {"name": "height_m", "type": "double"}))
+
+
+def test_the_newest_schema_of_a_subject_is_found_by_its_id(registry: Registry) -> None:
+    name = unique("trees")
+    subject = f"changes.parks.{name}-value"
+    assert registry.latest(subject) is None
+    registry.register(subject, schema(name, TREE_NO))
+    newest = registry.register(subject, schema(name, TREE_NO, PLANTED_ON))
+    assert registry.latest(subject) == newest

@@ -8,13 +8,14 @@ from support.chicago import FOLDER, needs_chicago
 from support.entries import ENTRY, write_catalogue
 from typer.testing import CliRunner, Result
 
-from civicbus.cli.main import app
+from civicbus.cli.catalogue import app
+from civicbus.cli.context import Context
 from civicbus.errors import CheckFailed, ConfigurationError
 from civicbus.schemas.catalogue_files import shipped_catalogue
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, ["catalogue", *map(str, arguments)])
+    return CliRunner().invoke(app, list(map(str, arguments)), obj=Context.from_environment(None))
 
 
 @pytest.fixture

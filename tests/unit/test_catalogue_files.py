@@ -9,10 +9,12 @@ from support.entries import DEPARTMENT, ENTRY, SCHEMA, write_catalogue
 from civicbus.errors import CheckFailed, ConfigurationError, Unacceptable
 from civicbus.names import DatasetId, DepartmentId
 from civicbus.reasons import Reason
+from civicbus.schemas.agreement import load_agreements
 from civicbus.schemas.catalogue_files import load_catalogue, read_catalogue, shipped_agreements, shipped_catalogue
 from civicbus.schemas.datasets import Dataset, SequenceRule, Sharing
 from civicbus.schemas.directory import directory_entry
 from civicbus.schemas.published import catalogue_of, rows_of
+from civicbus.schemas.views import check
 
 TREES = DatasetId.parse("parks.trees")
 
@@ -131,6 +133,9 @@ def entry(old: str, new: str) -> str:
         (ENTRY + "partitions: 0\n", 26, "partitions: "),
         (ENTRY + "schemas: []\n", 26, "schemas: is no key here; name older schemas in former_schemas"),
         (ENTRY + "former_schemas: [../../secret.avsc]\n", 26, "is no .avsc file beside the entry"),
+        (ENTRY + 'former_schemas: ["a\\0.avsc"]\n', 26, "is no .avsc file beside the entry"),
+        (entry("maximum: 120", "maximum: .inf"), 21, "fields[2].quality.maximum: "),
+        (entry("maximum: 120", "maximum: .nan"), 21, "fields[2].quality.maximum: "),
         (ENTRY + "former_schemas: trees.1.avsc\n", 26, "former_schemas: is no list"),
         (ENTRY + "id: parks.trees\n", 26, "id: is given twice"),
         (entry("title: {zh: 树木", "title: &a {zh: 树木"), 2, "has an anchor or alias; write it out"),
@@ -251,3 +256,22 @@ def test_the_directory_speaks_the_national_terms() -> None:
     assert (shown["信息资源名称"], shown["共享类型"], shown["更新周期"]) == ("建筑工程施工许可", "有条件共享", "实时")
     assert shown["关联资源代码"] == ["market.enterprises"]
     assert {"信息项名称": "申请日期", "信息项代码": "submitted_on", "数据类型": "date"} in shown["信息项"]
+
+
+def test_every_shipped_agreement_holds_over_the_shipped_catalogue() -> None:
+    catalogue = load_catalogue(shipped_catalogue())
+    folders = sorted(path for path in shipped_agreements().iterdir() if path.is_dir())
+    agreements = load_agreements(folders)
+    assert len(agreements) == len(list(shipped_agreements().glob("*/*.yaml")))
+    for agreement in agreements:
+        assert check(agreement, catalogue).topic == agreement.topic
+
+
+def test_every_record_of_chicago_reaches_one_subscriber_whole() -> None:
+    catalogue = load_catalogue(shipped_catalogue())
+    views = [check(one, catalogue) for one in load_agreements([shipped_agreements() / "city_manager"])]
+    chicago = {"business_affairs", "public_health", "streets_sanitation"}
+    assert {view.driving for view in views} == {name for name in catalogue.datasets if name.department in chicago}
+    for view in views:
+        assert view.where is None
+        assert tuple(column.name for column in view.columns) == catalogue.datasets[view.driving].schema.field_names
