@@ -90,11 +90,22 @@ def unpacked(archive: Jar, cache: Path, progress: Progress = silent) -> Path:
     return tree
 
 
+def lacking(cache: Path, lock: Path = LOCK) -> list[Jar]:
+    """The locked files that are missing or broken in this cache, so that a start would fetch them."""
+    return [jar for part in tomllib.loads(lock.read_text()) for jar in locked(part, lock) if not _is_cached(jar, cache)]
+
+
 def tree_digest(folder: Path) -> str:
     """One digest for the names and the bytes of all files in a folder."""
     files = sorted(path for path in folder.rglob("*") if not path.is_dir())
     lines = (f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _is_cached(jar: Jar, cache: Path) -> bool:
+    if jar.tree is None:
+        return _is_whole(jar, cache / "jars" / jar.file)
+    return _is_whole_tree(jar, cache / "unpacked" / jar.file.removesuffix(".tar.gz"))
 
 
 def _is_whole(jar: Jar, path: Path) -> bool:

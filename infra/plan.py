@@ -46,7 +46,7 @@ def platform_plan(home: Path, settings: Settings, tell: Tell) -> list[Step]:
     endpoints = endpoints_of(settings, chosen)
     external = {
         "kafka": settings.bootstrap_servers and partial(authenticate, endpoints, secrets.read(OPERATOR), _ASK_FOR_S),
-        "registry": settings.registry_url and partial(_ask_registry, settings.registry_url),
+        "registry": settings.registry_url and partial(ask_registry, settings.registry_url),
         "postgres": settings.database_url and partial(_ask_database, settings.database_url),
     }
     started_here = {
@@ -152,7 +152,8 @@ def _wait_for(ask: Callable[[], None]) -> Sequence[Service]:
             return []
 
 
-def _ask_registry(url: str) -> None:
+def ask_registry(url: str) -> None:
+    """Raises Unavailable where no registry answers, ConfigurationError where something else does."""
     try:
         answer = httpx.get(f"{url.rstrip('/')}/subjects", timeout=_ASK_FOR_S)
     except httpx.TransportError as error:

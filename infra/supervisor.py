@@ -23,9 +23,10 @@ from civicbus.infra.logfiles import RotatingLog
 from civicbus.infra.processes import Event, Notice, Phase, ProcessStatus, State, Tell
 from civicbus.infra.service import Service
 
+PLATFORM = "platform"
 _BUSY_TICK_S = 0.05
 _QUIET_TICK_S = 1.0
-_SHOWN_LINES = 15
+_SHOWN_LINES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +72,12 @@ class Supervisor:
     def run(self) -> bool:
         """True when everything was up before the request to stop; raises what made the start fail."""
         try:
+            began = time.monotonic()
             self._admit(self.plan)
             started = self._start()
             if started:
                 self._phase = Phase.RUNNING
+                self.tell(Notice(process=PLATFORM, event=Event.READY, seconds=time.monotonic() - began))
                 self._watch()
             return started
         finally:
@@ -161,7 +164,7 @@ class Supervisor:
                 raise
             if self._complaint != str(fault):
                 self._complaint = str(fault)
-                self.tell(Notice(process="supervisor", event=Event.PROGRESS, detail=self._complaint))
+                self.tell(Notice(process=PLATFORM, event=Event.PROGRESS, detail=self._complaint))
             return [charge.service for charge in self._charges.values() if charge.name in self._comers]
 
     def _admit(self, items: Iterable[Service | Step]) -> None:
