@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from civicbus.errors import ConfigurationError
+from civicbus.errors import ConfigurationError, Unacceptable
+from civicbus.reasons import Reason
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.codec.tree import (
     Array,
@@ -98,18 +99,34 @@ def under(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 def shaped(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """A batch of the same columns, in any order and any of Arrow's forms of text and lists, as ``schema`` has them.
 
-    Raises ConfigurationError where columns or their types differ, ValueError where a required one holds nulls.
+    Raises ConfigurationError where columns or their types differ, Unacceptable where a required one holds nulls.
     """
     if batch.schema.equals(schema):
         return batch
     if sorted(batch.schema.names) != sorted(schema.names):
         raise ConfigurationError("the batch has other columns than its schema", mend="select the schema's columns")
-    chosen: pa.RecordBatch = batch.select(schema.names)
-    for given, wanted in zip(chosen.schema, schema, strict=True):
-        if not _alike(given.type, wanted.type):
-            raise ConfigurationError(f"{wanted.name}: {given.type} is not {wanted.type}", mend="cast the column first")
-    shaped: pa.RecordBatch = chosen.cast(schema)
+    columns = [_shaped(batch.column(field.name), field) for field in schema]
+    return under(pa.RecordBatch.from_arrays(columns, names=schema.names), schema)
+
+
+def _shaped(column: pa.Array, field: pa.Field) -> pa.Array:
+    if not _alike(column.type, field.type):
+        raise ConfigurationError(f"{field.name}: {column.type} is not {field.type}", mend="cast the column first")
+    if column.null_count and not field.nullable:
+        raise Unacceptable(Reason.BYTES, "a required value is missing", field=field.name)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(pa.dictionary(column.type.index_type, pa.large_string()))
+    shaped: pa.Array = column.cast(_relaxed(field.type))
     return shaped
+
+
+def _relaxed(type_: pa.DataType) -> pa.DataType:
+    """The type with nulls allowed at every place inside it: Arrow's cast looks at what lies under a null too."""
+    if pa.types.is_struct(type_):
+        return pa.struct([pa.field(field.name, _relaxed(field.type)) for field in type_])
+    if pa.types.is_map(type_):
+        return pa.map_(pa.string(), _relaxed(type_.item_type))
+    return pa.list_(_relaxed(type_.value_type)) if pa.types.is_list(type_) else type_
 
 
 def _alike(given: pa.DataType, wanted: pa.DataType) -> bool:

@@ -8,27 +8,30 @@ is not columnar goes row by row and has the same Arrow types.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 
 from civicbus.errors import Unacceptable
 from civicbus.reasons import Reason
 from civicbus.schemas.codec.adapt import Adaptation
-from civicbus.schemas.codec.arrow import arrow_schema
+from civicbus.schemas.codec.arrow import arrow_schema, shaped
 from civicbus.schemas.codec.frame import FRAME_BYTES, header, is_framed, unframe
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.codec.schema import AvroSchema
+from civicbus.schemas.codec.sound import unsound_field
 from civicbus.schemas.codec.walk import CELLS, cells, cells_a_byte
 from civicbus.schemas.codec.wire import Unsound, Wire, is_columnar
 
 __all__ = ["BadRow", "ColumnCodec", "Decoded", "is_columnar"]
 
-# Fewer bad rows than this are looked for one by one rather than by halving.
-FEW = 16
-# What the columns of one call to pyruhvro may take in memory; more is decoded in parts.
+# Among so many rows the walker finds the bad ones sooner than halving does.
+FEW = 512
+# What a part of a batch may take in memory as it is decoded, by columns and as Python objects.
 PART_BYTES = 2**30
 CELL_BYTES = 8
+ROW_CELL_BYTES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +60,12 @@ class ColumnCodec:
     def __init__(self, writer: AvroSchema, reader: AvroSchema | None = None) -> None:
         self._rows = RowCodec(writer)
         self._schema = arrow_schema(writer)
+        self._unsound = unsound_field(writer.record)
         self._wire = Wire(writer) if is_columnar(writer) else None
-        self._row_bytes = CELL_BYTES * cells(writer.record)
+        cell_bytes = ROW_CELL_BYTES if self._wire is None else CELL_BYTES
         self._byte_cells = cells_a_byte(writer.record)
+        self._byte_cost = 1 + cell_bytes * self._byte_cells
+        self._row_cost = cell_bytes * cells(writer.record)
         self._adapt = None if reader is None or reader == writer else Adaptation(writer, reader)
 
     def decode(self, bodies: Sequence[bytes]) -> Decoded:
@@ -74,7 +80,11 @@ class ColumnCodec:
         return self._decoded([*values], next(filter(is_framed, values), header(0))[:FRAME_BYTES])
 
     def encode(self, batch: pa.RecordBatch) -> list[bytes]:
-        """The Avro bytes of each row; raises Unacceptable with BYTES and the field at fault."""
+        """The Avro bytes of each row; raises Unacceptable with BYTES and the field at fault.
+
+        Columns may stand in any order and in any of Arrow's forms of text and lists, as Polars gives them; raises
+        ConfigurationError where they are other columns or other types.
+        """
         return self._encoded(batch, b"")
 
     def encode_framed(self, schema_id: int, batch: pa.RecordBatch) -> list[bytes]:
@@ -86,41 +96,64 @@ class ColumnCodec:
         return [self._encoded_alone(batch.slice(place, 1)) for place in range(len(batch))]
 
     def _decoded(self, values: list[bytes], start: bytes) -> Decoded:
-        parts = self._parts(values, start, 0)
-        if len(parts) == 1:
-            batch, indices, bad = parts[0].batch, parts[0].indices, parts[0].bad
-        else:
-            batch = pa.concat_batches([part.batch for part in parts])
-            indices = [index for part in parts for index in part.indices]
-            bad = tuple(one for part in parts for one in part.bad)
-        return Decoded(batch=batch if self._adapt is None else self._adapt(batch), indices=indices, bad=bad)
+        parts = self._parts(values, start, range(len(values)))
+        whole = parts[0] if len(parts) == 1 else _joined(parts)
+        return whole if self._adapt is None else replace(whole, batch=self._adapt(whole.batch))
 
-    def _parts(self, values: list[bytes], start: bytes, first: int) -> list[Decoded]:
-        """The rows by columns; where that fails, by halves, until the bad rows are found."""
-        if self._wire is not None and self._bounded(values):
-            try:
-                return [self._believed(self._wire, values, start, first)]
-            except Unsound:
-                pass
-        if self._wire is None or len(values) <= FEW:
-            return [self._one_by_one(values, start, range(first, first + len(values)))]
+    def _parts(self, values: list[bytes], start: bytes, indices: Sequence[int]) -> list[Decoded]:
+        """The rows by columns; where that fails, by halves, until the bad rows are among a few."""
+        bounded = self._bounded(values)
+        if len(values) > 1 and not bounded:
+            return self._halves(values, start, indices)
+        if self._wire is None or not bounded:
+            return [self._one_by_one(values, start, indices)]
+        try:
+            return [self._believed(self._wire, values, start, indices)]
+        except Unsound:
+            if len(values) > FEW:
+                return self._halves(values, start, indices)
+            return self._sifted(self._wire, values, start, indices)
+
+    def _halves(self, values: list[bytes], start: bytes, indices: Sequence[int]) -> list[Decoded]:
         half = len(values) // 2
-        return [*self._parts(values[:half], start, first), *self._parts(values[half:], start, first + half)]
+        first = self._parts(values[:half], start, indices[:half])
+        return first + self._parts(values[half:], start, indices[half:])
 
     def _bounded(self, values: list[bytes]) -> bool:
-        """Whether no row can pass the walker's bound of cells, nor all of them that of a part."""
-        most = max(map(len, values), default=0)
-        columns = len(values) * self._row_bytes + sum(map(len, values)) * (1 + CELL_BYTES * self._byte_cells)
-        return most * self._byte_cells <= CELLS and columns <= PART_BYTES
+        """Whether no row can pass the walker's bound of cells, nor all of them together that of a part."""
+        if self._byte_cells and max(map(len, values), default=0) * self._byte_cells > CELLS:
+            return False
+        return len(values) * self._row_cost + sum(map(len, values)) * self._byte_cost <= PART_BYTES
 
-    def _believed(self, wire: Wire, values: list[bytes], start: bytes, first: int) -> Decoded:
+    def _believed(self, wire: Wire, values: list[bytes], start: bytes, indices: Sequence[int]) -> Decoded:
+        """The rows by columns, those that are other bytes when written again by the row codec; raises Unsound."""
         batch = wire.read(values, start)
         differing = wire.differing(batch, values, start)
-        indices = range(first, first + len(values))
-        if not differing:
+        if not len(differing):
             return Decoded(batch=batch, indices=indices, bad=())
-        alone = self._one_by_one([values[place] for place in differing], start, [indices[at] for at in differing])
-        return _merged(batch, alone, sorted({*range(len(values))}.difference(differing)), first)
+        doubted = self._one_by_one([values[at] for at in differing], start, [indices[at] for at in differing])
+        same = np.ones(len(values), np.bool_)
+        same[differing] = False
+        believed = Decoded(batch=batch.filter(pa.array(same)), indices=np.asarray(indices)[same].tolist(), bad=())
+        return _joined([believed, doubted])
+
+    def _sifted(self, wire: Wire, values: list[bytes], start: bytes, indices: Sequence[int]) -> list[Decoded]:
+        """The rows by columns, once the walker has taken out the bad ones."""
+        faults = [self._fault(value, start) for value in values]
+        good = [place for place, fault in enumerate(faults) if fault is None]
+        bad = tuple(BadRow(index=indices[at], fault=fault) for at, fault in enumerate(faults) if fault is not None)
+        rest = [values[place] for place in good], start, [indices[place] for place in good]
+        try:
+            return [replace(self._believed(wire, *rest), bad=bad)]
+        except Unsound:
+            return [replace(self._one_by_one(*rest), bad=bad)]
+
+    def _fault(self, value: bytes, start: bytes) -> Unacceptable | None:
+        try:
+            self._rows.check(_body(value, start))
+        except Unacceptable as fault:
+            return fault.with_traceback(None)
+        return None
 
     def _one_by_one(self, values: Sequence[bytes], start: bytes, indices: Sequence[int]) -> Decoded:
         rows: list[dict[str, object]] = []
@@ -131,26 +164,28 @@ class ColumnCodec:
                 rows.append(self._rows.decode(_body(value, start)))
                 good.append(index)
             except Unacceptable as fault:
-                bad.append(BadRow(index=index, fault=fault))
+                bad.append(BadRow(index=index, fault=fault.with_traceback(None)))
         return Decoded(batch=pa.RecordBatch.from_pylist(rows, schema=self._schema), indices=good, bad=tuple(bad))
 
     def _encoded(self, batch: pa.RecordBatch, start: bytes) -> list[bytes]:
-        if self._wire is None:
-            return [start + self._rows.encode(row) for row in _rows_of(batch)]
-        try:
-            values = self._wire.write(batch, start)
-            if max(map(len, values), default=0) * self._byte_cells <= CELLS:
-                return values
-        except Unsound:
-            pass
-        return [start + self._rows.encode(row) for row in _rows_of(batch)]
+        batch = shaped(batch, self._schema)
+        field = self._unsound(batch)
+        if field is not None:
+            raise Unacceptable(Reason.BYTES, "a value is not one that the type allows", field=field)
+        if self._wire is not None:
+            try:
+                values = self._wire.write(batch, start)
+                if not self._byte_cells or max(map(len, values), default=0) * self._byte_cells <= CELLS:
+                    return values
+            except Unsound:
+                pass
+        return [start + self._rows.encode(row) for row in batch.to_pylist(maps_as_pydicts="strict")]
 
     def _encoded_alone(self, one: pa.RecordBatch) -> bytes | Unacceptable:
         try:
-            (row,) = _rows_of(one)
-            return self._rows.encode(row)
+            return self._encoded(one, b"")[0]
         except Unacceptable as fault:
-            return fault
+            return fault.with_traceback(None)
 
 
 def _body(value: bytes, start: bytes) -> bytes:
@@ -162,22 +197,12 @@ def _body(value: bytes, start: bytes) -> bytes:
     return body
 
 
-def _merged(batch: pa.RecordBatch, alone: Decoded, believed: list[int], first: int) -> Decoded:
-    """The believed rows of a batch and those that were decoded alone, in the order of the inputs."""
-    sources = {first + place: place for place in believed}
-    sources |= {index: len(batch) + place for place, index in enumerate(alone.indices)}
-    indices = sorted(sources)
-    both = pa.concat_batches([batch, alone.batch])
-    merged = both.take(pa.array([sources[index] for index in indices], pa.int64()))
-    return Decoded(batch=merged, indices=indices, bad=alone.bad)
-
-
-def _rows_of(batch: pa.RecordBatch) -> list[dict[str, object]]:
-    """The batch as Python rows; raises Unacceptable where a value has no Python form, naming its field."""
-    columns: dict[str, list[object]] = {}
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        try:
-            columns[name] = column.to_pylist(maps_as_pydicts="strict")
-        except (ValueError, OverflowError, KeyError):
-            raise Unacceptable(Reason.BYTES, "a value is outside what its type can hold", field=name) from None
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+def _joined(parts: Sequence[Decoded]) -> Decoded:
+    """The parts as one, in the order of the inputs."""
+    batch = pa.concat_batches([part.batch for part in parts])
+    indices = np.concatenate([np.asarray(part.indices, np.int64) for part in parts])
+    order = np.argsort(indices)
+    if not np.array_equal(order, np.arange(len(order))):
+        batch, indices = batch.take(pa.array(order)), indices[order]
+    bad = sorted((one for part in parts for one in part.bad), key=lambda one: one.index)
+    return Decoded(batch=batch, indices=indices.tolist(), bad=tuple(bad))

@@ -191,7 +191,7 @@ def _decimal(type_: Decimal) -> Fit:
             exact = value.quantize(least, context=_EXACT)
         except (decimal.Inexact, decimal.InvalidOperation):
             raise Misfit(f"it has more than {type_.scale} digits after the point, or too many in all") from None
-        if abs(exact.scaleb(type_.scale, context=_EXACT)) >= limit:
+        if exact.scaleb(type_.scale, context=_EXACT).copy_abs() >= limit:
             raise Misfit(f"it has more than {type_.precision} digits")
         return exact
 

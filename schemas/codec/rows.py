@@ -35,6 +35,10 @@ class RowCodec:
         self._schema = _parsed(writer)
         self._reading = None if reader is None else reading(writer.record, reader.record)
 
+    def check(self, body: bytes) -> None:
+        """Raises Unacceptable with BYTES, and the field at fault, where these bytes are no row."""
+        self._walk(body)
+
     def decode(self, body: bytes) -> dict[str, object]:
         """The row in these bytes; raises Unacceptable with BYTES and the field at fault."""
         self._walk(body)

@@ -21,10 +21,15 @@ Check = Callable[[pa.Array], bool]
 _FORM = rf"\A{logical.UUID_FORM}\z"
 
 
-def check(record: Record) -> Callable[[pa.RecordBatch], bool]:
-    """The compiled check of a record's batches, whose columns are its fields in order."""
-    checks = [_field(field.type) for field in record.fields]
-    return lambda batch: all(one(column) for one, column in zip(checks, batch.columns, strict=True))
+def unsound_field(record: Record) -> Callable[[pa.RecordBatch], str | None]:
+    """Compiles what finds the first field with a value that is not allowed, in batches of a record's columns."""
+    checks = [(field.name, _field(field.type)) for field in record.fields]
+
+    def found(batch: pa.RecordBatch) -> str | None:
+        columns = zip(checks, batch.columns, strict=True)
+        return next((name for (name, sound), column in columns if not sound(column)), None)
+
+    return found
 
 
 def _field(type_: Type) -> Check:

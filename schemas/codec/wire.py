@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyruhvro
 
-from civicbus.schemas.codec.arrow import arrow_schema, shaped, under
+from civicbus.schemas.codec.arrow import arrow_schema, under
 from civicbus.schemas.codec.schema import AvroSchema
-from civicbus.schemas.codec.sound import check
+from civicbus.schemas.codec.sound import unsound_field
 from civicbus.schemas.codec.tree import Array, Decimal, Enum, Fixed, Json, Kind, Map, Nullable, Primitive, Record, Type
 
 
@@ -58,7 +58,7 @@ class Wire:
 
     def __init__(self, schema: AvroSchema) -> None:
         self._arrow = arrow_schema(schema)
-        self._check = check(schema.record)
+        self._unsound = unsound_field(schema.record)
         names = _Names()
         fields = [names.plain(field.type) for field in schema.record.fields]
         self._bare = _Layout(fields)
@@ -74,23 +74,21 @@ class Wire:
             batch.validate(full=True)
         except ValueError:
             raise Unsound from None
-        if not self._check(batch):
+        if self._unsound(batch) is not None:
             raise Unsound
         return batch
 
-    def differing(self, batch: pa.RecordBatch, values: list[bytes], start: bytes) -> list[int]:
+    def differing(self, batch: pa.RecordBatch, values: list[bytes], start: bytes) -> Sequence[int]:
         """The places of the rows whose bytes, written again, are not those that they were read from."""
         given, written = pa.array(values, pa.binary()), self._written(batch, start)
         if written.equals(given):
-            return []
-        return [*map(int, np.flatnonzero(pc.not_equal(given, written).to_numpy(zero_copy_only=False)))]
+            return ()
+        places: list[int] = np.flatnonzero(pc.not_equal(given, written).to_numpy(zero_copy_only=False)).tolist()
+        return places
 
     def write(self, batch: pa.RecordBatch, start: bytes) -> list[bytes]:
-        """The bytes of each row; raises Unsound where a value is not allowed."""
+        """The bytes of each row of a sound batch; raises Unsound where a symbol is not its enum's."""
         try:
-            batch = shaped(batch, self._arrow)
-            if not self._check(batch):
-                raise Unsound
             return [*self._written(batch, start).to_pylist()]
         except ValueError:
             raise Unsound from None
