@@ -109,7 +109,7 @@ class Agreement:
 
 
 def load_agreements(paths: Sequence[Path]) -> list[Agreement]:
-    """The agreements in these files and in the ``.yaml`` files of these folders, in order of their ids.
+    """The agreements in these files and in the ``.yaml`` files below these folders, in order of their ids.
 
     Raises CheckFailed with every document that is no agreement and every id that is used twice.
     """
@@ -145,7 +145,7 @@ def load_agreement(path: Path) -> Agreement:
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            yield from sorted(path.glob("*.yaml"))
+            yield from sorted(path.rglob("*.yaml"))
         else:
             yield path
 

@@ -18,7 +18,7 @@ from civicbus.schemas.codec import tree
 from civicbus.schemas.codec.schema import AvroSchema, document
 from civicbus.schemas.codec.tree import Json
 from civicbus.schemas.datasets import Catalogue, Dataset, Sharing
-from civicbus.schemas.sql.meaning import Scope, type_expression
+from civicbus.schemas.sql.meaning import Scope, meaning_of
 from civicbus.schemas.sql.nodes import Expression, Field, fields_of
 from civicbus.schemas.sql.parse import START, Finding, Named, Output, Reader, Select
 from civicbus.schemas.sql.types import BOOLEAN, NULL, FieldType, Type, avro_type, field_types
@@ -141,7 +141,7 @@ class _Check:
         return tuple(column for column in found if column is not None)
 
     def _column(self, output: Output, scope: Scope, types: Mapping[str, FieldType]) -> Column | None:
-        expression = type_expression(output.expression, scope, self._reader)
+        expression = meaning_of(output.expression, scope, self._reader)
         if expression is None:
             return None
         name = output.name or (expression.name if isinstance(expression, Field) else None)
@@ -157,7 +157,7 @@ class _Check:
     def _where(self, select: Select, scope: Scope) -> Expression | None:
         if select.where is None:
             return None
-        where = type_expression(select.where, scope, self._reader)
+        where = meaning_of(select.where, scope, self._reader)
         if where is not None and where.type != BOOLEAN:
             self._reader.report(select.where, f"WHERE takes a condition, not {where.type}", "write a comparison")
         return where

@@ -1,96 +1,342 @@
-"""The closed list of operators and functions: what each takes and gives."""
+"""The closed list of functions: what each takes, gives and means.
+
+A function is here only where our evaluation equals DuckDB's on every value; a property test holds each to it.
+``docs/view-language.md`` is made from this table.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from civicbus.schemas.sql.coercion import Misfit, converted, fits
 from civicbus.schemas.sql.nodes import Call, Expression, Literal
-from civicbus.schemas.sql.types import BIGINT, BOOLEAN, INTEGER, NULL, VARCHAR, Kind, Type
+from civicbus.schemas.sql.operators import Resolver, any_nullable, coalesce, nullif
+from civicbus.schemas.sql.types import BIGINT, BOOLEAN, DATE, DOUBLE, FLOAT, INTEGER, VARCHAR, Type
 
-CLOCK_AND_CHANCE = frozenset(
-    "now today current_date current_time current_timestamp get_current_timestamp get_current_time localtime "
-    "localtimestamp transaction_timestamp random setseed uuid gen_random_uuid uuidv4 uuidv7 nextval".split()
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One operand of a function. ``constant``: a literal; with a ``default`` it may be left out."""
+
+    name: str
+    type: Type
+    constant: bool = False
+    optional: bool = False
+    default: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overload:
+    """One way to call a function. ``partial``: it may give NULL though no operand is."""
+
+    parameters: tuple[Parameter, ...]
+    gives: Type
+    partial: bool = False
+    repeats: bool = False
+
+    def takes(self, arguments: Sequence[Expression]) -> bool:
+        required = [p for p in self.parameters if not p.optional]
+        if len(arguments) < len(required) or (len(arguments) > len(self.parameters) and not self.repeats):
+            return False
+        return all(
+            fits(argument, parameter.type) and (not parameter.constant or isinstance(argument, Literal))
+            for parameter, argument in zip(self._for(arguments), arguments, strict=False)
+        )
+
+    def call(self, name: str, arguments: Sequence[Expression]) -> Call:
+        given = [converted(a, p.type) for p, a in zip(self._for(arguments), arguments, strict=False)]
+        defaults = [p.default for p in self.parameters[len(given) :] if p.default is not None]
+        return Call(name, (*given, *defaults), self.gives, self.partial or any_nullable(given))
+
+    def _for(self, arguments: Sequence[Expression]) -> list[Parameter]:
+        more = len(arguments) - len(self.parameters)
+        return [*self.parameters, *[self.parameters[-1]] * more]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """One function of the list. ``usage`` and ``meaning`` are what the documentation says of it."""
+
+    name: str
+    usage: str
+    meaning: str
+    overloads: tuple[Overload, ...] = ()
+    resolver: Resolver | None = None
+
+    def resolve(self, arguments: Sequence[Expression]) -> Expression:
+        """The call of this function on these operands; raises Misfit where it does not take them."""
+        if self.resolver is not None:
+            return self.resolver(self.name, arguments)
+        for overload in self.overloads:
+            if overload.takes(arguments):
+                return overload.call(self.name, arguments)
+        raise refused(self.name, arguments, self.usage)
+
+
+def refused(name: str, arguments: Sequence[Expression], usage: str) -> Misfit:
+    """A function does not take these operands."""
+    given = ", ".join(str(argument.type) for argument in arguments)
+    return Misfit(f"{name} does not take ({given})", f"write {usage}")
+
+
+_TEXT = Parameter(name="text", type=VARCHAR)
+_OTHER = Parameter(name="other", type=VARCHAR)
+_CHARACTERS = Parameter(name="characters", type=VARCHAR, constant=True, optional=True)
+_COUNT = Parameter(name="count", type=BIGINT)
+_START = Parameter(name="start", type=BIGINT)
+_LENGTH = Parameter(name="length", type=BIGINT, optional=True)
+_DAY = Parameter(name="date", type=DATE)
+_ZERO = Literal(0, INTEGER)
+
+
+def _number(kind: Type) -> Parameter:
+    return Parameter(name="number", type=kind)
+
+
+def _kept(name: str) -> Parameter:
+    return Parameter(name=name, type=INTEGER, constant=True, optional=True, default=_ZERO)
+
+
+def _texts(*parameters: Parameter, gives: Type = VARCHAR) -> tuple[Overload, ...]:
+    return (Overload(parameters=parameters, gives=gives),)
+
+
+def _reaching(usage: str, *parameters: Parameter) -> Resolver:
+    """Positions beyond 2^32 raise in DuckDB and are NULL here; an INTEGER cannot get there."""
+    overload = Overload(parameters=(_TEXT, *parameters), gives=VARCHAR)
+
+    def resolve(name: str, arguments: Sequence[Expression]) -> Expression:
+        if not overload.takes(arguments):
+            raise refused(name, arguments, usage)
+        beyond = any(argument.type == BIGINT for argument in arguments[1:])
+        return replace(overload, partial=beyond).call(name, arguments)
+
+    return resolve
+
+
+def _mask(_: str, arguments: Sequence[Expression]) -> Expression:
+    overload = Overload(parameters=(_TEXT, _kept("keep_start"), _kept("keep_end")), gives=VARCHAR)
+    kept = [argument.value for argument in arguments[1:] if isinstance(argument, Literal)]
+    if overload.takes(arguments) and all(isinstance(value, int) and value >= 0 for value in kept):
+        return overload.call("mask", arguments)
+    raise refused("mask", arguments, "mask(text) or mask(text, 3, 4), with constants from 0")
+
+
+def _age_band(_: str, arguments: Sequence[Expression]) -> Expression:
+    width = Parameter(name="width", type=INTEGER, constant=True)
+    overload = Overload(parameters=(_DAY, _DAY, width), gives=VARCHAR, partial=True)
+    if overload.takes(arguments) and isinstance(arguments[2], Literal) and arguments[2].value in range(1, 151):
+        return overload.call("age_band", arguments)
+    raise refused("age_band", arguments, "age_band(birth, DATE '2026-01-01', 10), width 1 to 150")
+
+
+_LIST = (
+    Function(
+        name="lower",
+        usage="lower(text)",
+        meaning="Lower case, one character for one character.",
+        overloads=_texts(_TEXT),
+    ),
+    Function(
+        name="upper",
+        usage="upper(text)",
+        meaning="Upper case, one character for one character: `upper('ß')` is `ẞ`.",
+        overloads=_texts(_TEXT),
+    ),
+    Function(
+        name="trim",
+        usage="trim(text [, characters])",
+        meaning="Without leading and trailing spaces of any script (not tabs or line ends), or these characters.",
+        overloads=_texts(_TEXT, _CHARACTERS),
+    ),
+    Function(
+        name="ltrim",
+        usage="ltrim(text [, characters])",
+        meaning="As `trim`, leading ones only.",
+        overloads=_texts(_TEXT, _CHARACTERS),
+    ),
+    Function(
+        name="rtrim",
+        usage="rtrim(text [, characters])",
+        meaning="As `trim`, trailing ones only.",
+        overloads=_texts(_TEXT, _CHARACTERS),
+    ),
+    Function(
+        name="length",
+        usage="length(text)",
+        meaning="The number of characters (Unicode code points).",
+        overloads=_texts(_TEXT, gives=BIGINT),
+    ),
+    Function(
+        name="substring",
+        usage="substring(text, start [, length])",
+        meaning="From character `start`, counted from 1, or from the end where it is negative; "
+        "a negative length goes backwards.",
+        resolver=_reaching("substring(text, start, length)", _START, _LENGTH),
+    ),
+    Function(
+        name="left",
+        usage="left(text, count)",
+        meaning="The first `count` characters; all but the last ones where it is negative.",
+        resolver=_reaching("left(text, count)", _COUNT),
+    ),
+    Function(
+        name="right",
+        usage="right(text, count)",
+        meaning="The last `count` characters; all but the first ones where it is negative.",
+        overloads=_texts(_TEXT, _COUNT),
+    ),
+    Function(
+        name="concat",
+        usage="concat(text, …)",
+        meaning="The texts in a row; NULL counts as empty (with `||` it makes the whole NULL).",
+        resolver=lambda _, arguments: _concat(arguments),
+    ),
+    Function(
+        name="replace",
+        usage="replace(text, from, to)",
+        meaning="Every `from` replaced by `to`; an empty `from` replaces nothing.",
+        overloads=_texts(_TEXT, _OTHER, _OTHER),
+    ),
+    Function(
+        name="starts_with",
+        usage="starts_with(text, other)",
+        meaning="Whether the text begins with the other.",
+        overloads=_texts(_TEXT, _OTHER, gives=BOOLEAN),
+    ),
+    Function(
+        name="ends_with",
+        usage="ends_with(text, other)",
+        meaning="Whether the text ends with the other.",
+        overloads=_texts(_TEXT, _OTHER, gives=BOOLEAN),
+    ),
+    Function(
+        name="contains",
+        usage="contains(text, other)",
+        meaning="Whether the other stands in the text.",
+        overloads=_texts(_TEXT, _OTHER, gives=BOOLEAN),
+    ),
+    Function(
+        name="coalesce",
+        usage="coalesce(value, …)",
+        meaning="The first value that is not NULL; all of one type.",
+        resolver=coalesce,
+    ),
+    Function(
+        name="nullif",
+        usage="nullif(value, other)",
+        meaning="The value, or NULL where it equals the other.",
+        resolver=nullif,
+    ),
+    Function(
+        name="abs",
+        usage="abs(number)",
+        meaning="Without its sign; NULL where that overflows.",
+        overloads=(
+            *(Overload(parameters=(_number(kind),), gives=kind, partial=True) for kind in (INTEGER, BIGINT)),
+            *(Overload(parameters=(_number(kind),), gives=kind) for kind in (FLOAT, DOUBLE)),
+        ),
+    ),
+    Function(
+        name="round",
+        usage="round(number [, digits])",
+        meaning="A DOUBLE rounded half away from zero, to a constant number of digits from -15 to 15.",
+        resolver=lambda _, arguments: _round(arguments),
+    ),
+    Function(
+        name="floor",
+        usage="floor(number)",
+        meaning="The next whole number below a DOUBLE or FLOAT.",
+        overloads=tuple(Overload(parameters=(_number(kind),), gives=kind) for kind in (FLOAT, DOUBLE)),
+    ),
+    Function(
+        name="ceil",
+        usage="ceil(number)",
+        meaning="The next whole number above a DOUBLE or FLOAT.",
+        overloads=tuple(Overload(parameters=(_number(kind),), gives=kind) for kind in (FLOAT, DOUBLE)),
+    ),
+    *(
+        Function(
+            name=name,
+            usage=f"{name}(date)",
+            meaning=f"The {name} of a date, a BIGINT; NULL for an infinite date.",
+            overloads=(Overload(parameters=(_DAY,), gives=BIGINT, partial=True),),
+        )
+        for name in ("year", "month", "day")
+    ),
+    Function(
+        name="mask",
+        usage="mask(text [, keep_start [, keep_end]])",
+        meaning="Every character replaced by `*`, except the first `keep_start` and the last `keep_end` (both 0 "
+        "unless given); a text not longer than both together is masked whole.",
+        resolver=_mask,
+    ),
+    Function(
+        name="hash",
+        usage="hash(text)",
+        meaning="HMAC-SHA-256 of the text's UTF-8 under the agreement's own key, in hexadecimal: equal texts give "
+        "equal hashes within one agreement, and tell nothing across agreements.",
+        overloads=_texts(_TEXT),
+    ),
+    Function(
+        name="age_band",
+        usage="age_band(date, as_of, width)",
+        meaning="The band of `width` years in which the age on the day `as_of` lies, such as `30-39`; NULL before "
+        "the date.",
+        resolver=_age_band,
+    ),
 )
 
 
-class Misfit(Exception):
-    """An expression has no meaning; carries what is wrong and what to write instead."""
-
-    def __init__(self, fault: str, mend: str) -> None:
-        super().__init__(f"{fault}; {mend}")
-        self.fault = fault
-        self.mend = mend
-
-
-def resolve(name: str, arguments: Sequence[Expression]) -> Expression:
-    """The call of an operator or function on these operands; raises Misfit where it does not take them."""
-    return FUNCTIONS[name](name, arguments) if name in FUNCTIONS else OPERATORS[name](name, arguments)
+def _concat(arguments: Sequence[Expression]) -> Expression:
+    overload = Overload(parameters=(_TEXT,), gives=VARCHAR, repeats=True)
+    if not overload.takes(arguments):
+        raise refused("concat", arguments, "concat(text, …), with CAST(… AS VARCHAR) where needed")
+    call = overload.call("concat", arguments)
+    return Call(call.name, call.arguments, call.type, False)
 
 
-def _common(left: Expression, right: Expression) -> Type:
-    if left.type == right.type or right.type == NULL:
-        return left.type
-    if left.type == NULL:
-        return right.type
-    if left.type.is_integer and right.type.is_integer:
-        return BIGINT
-    raise Misfit(f"{left.type} does not compare with {right.type}", "CAST one of them to the type of the other")
+def _round(arguments: Sequence[Expression]) -> Expression:
+    digits = Parameter(name="digits", type=INTEGER, constant=True, optional=True, default=_ZERO)
+    overload = Overload(parameters=(_number(DOUBLE), digits), gives=DOUBLE)
+    wanted = arguments[1] if len(arguments) > 1 else _ZERO
+    is_real = bool(arguments) and not arguments[0].type.is_integer and arguments[0].type != FLOAT
+    if is_real and overload.takes(arguments) and isinstance(wanted, Literal) and wanted.value in range(-15, 16):
+        return overload.call("round", arguments)
+    raise refused("round", arguments, "round(number, 2) on a DOUBLE; CAST other numbers to DOUBLE")
 
 
-def widened(expression: Expression, kind: Type) -> Expression:
-    """The expression in a wider type."""
-    if expression.type == kind:
-        return expression
-    if isinstance(expression, Literal):
-        return Literal(expression.value, kind)
-    return Call("cast", (expression,), kind, expression.nullable)
+FUNCTIONS: dict[str, Function] = {function.name: function for function in _LIST}
 
-
-def _comparison(name: str, arguments: Sequence[Expression]) -> Expression:
-    left, right = arguments
-    kind = _common(left, right)
-    return Call(name, (widened(left, kind), widened(right, kind)), BOOLEAN, left.nullable or right.nullable)
-
-
-def _logic(name: str, arguments: Sequence[Expression]) -> Expression:
-    for argument in arguments:
-        if argument.type.kind not in (Kind.BOOLEAN, Kind.NULL):
-            raise Misfit(f"{name.upper()} takes conditions, not {argument.type}", "write a comparison")
-    return Call(name, tuple(widened(a, BOOLEAN) for a in arguments), BOOLEAN, any(a.nullable for a in arguments))
-
-
-def _in(name: str, arguments: Sequence[Expression]) -> Expression:
-    wanted, *listed = arguments
-    if not listed:
-        raise Misfit("IN takes a list", "write IN (value, …)")
-    kind = wanted.type
-    for item in listed:
-        kind = _common(Literal(None, kind), item) if kind == NULL else _common(Literal(0, kind), item)
-    return Call("in", tuple(widened(a, kind) for a in arguments), BOOLEAN, any(a.nullable for a in arguments))
-
-
-def _is(_: str, arguments: Sequence[Expression]) -> Expression:
-    value, test = arguments
-    if test == Literal(None, NULL):
-        return Call("is null", (value,), BOOLEAN, False)
-    raise Misfit("IS takes NULL", "write IS NULL or IS NOT NULL")
-
-
-def _mask(name: str, arguments: Sequence[Expression]) -> Expression:
-    if not 1 <= len(arguments) <= 3 or arguments[0].type != VARCHAR:
-        raise Misfit("mask takes a VARCHAR and how many characters to keep", "write mask(x) or mask(x, 3, 4)")
-    kept = [*arguments[1:], *[Literal(0, INTEGER)] * (3 - len(arguments))]
-    if not all(isinstance(k, Literal) and k.type == INTEGER for k in kept):
-        raise Misfit("mask keeps a constant number of characters", "write mask(x, 3, 4)")
-    return Call(name, (arguments[0], *kept), VARCHAR, arguments[0].nullable)
-
-
-Resolver = Callable[[str, Sequence[Expression]], Expression]
-
-OPERATORS: dict[str, Resolver] = {
-    **dict.fromkeys(("=", "<>", "<", "<=", ">", ">="), _comparison),
-    **dict.fromkeys(("and", "or", "not"), _logic),
-    "in": _in,
-    "is": _is,
+CLOCK_AND_CHANCE = frozenset(
+    {
+        *("now", "today", "current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"),
+        *("get_current_timestamp", "get_current_time", "transaction_timestamp", "age", "current_localtimestamp"),
+        *("random", "setseed", "uuid", "gen_random_uuid", "uuidv4", "uuidv7", "nextval", "currval"),
+    }
+)
+AGGREGATES = frozenset(
+    {
+        *("count", "sum", "avg", "mean", "min", "max", "median", "mode", "first", "last", "any_value", "arg_max"),
+        *("arg_min", "string_agg", "group_concat", "listagg", "array_agg", "list", "stddev", "variance", "quantile"),
+        *("bool_and", "bool_or", "approx_count_distinct", "product", "histogram", "count_star", "min_by", "max_by"),
+    }
+)
+SYNONYMS = {
+    **dict.fromkeys(("substr", "mid", "array_slice"), "substring"),
+    **dict.fromkeys(("len", "char_length", "character_length", "strlen"), "length"),
+    **dict.fromkeys(("lcase",), "lower"),
+    **dict.fromkeys(("ucase", "initcap"), "upper"),
+    **dict.fromkeys(("prefix", "startswith"), "starts_with"),
+    **dict.fromkeys(("suffix", "endswith"), "ends_with"),
+    **dict.fromkeys(("ceiling",), "ceil"),
+    **dict.fromkeys(("ifnull", "nvl", "isnull"), "coalesce"),
+    **dict.fromkeys(("instr", "strpos", "position", "regexp_matches"), "contains"),
+    **dict.fromkeys(("md5", "sha256", "sha1"), "hash"),
+    **dict.fromkeys(("if", "iff", "iif", "decode"), "CASE WHEN … THEN … ELSE … END"),
+    **dict.fromkeys(("date_part", "datepart", "extract"), "year, month or day"),
+    **dict.fromkeys(("date_add", "date_sub", "dateadd", "date_diff", "datediff"), "date + days, or date - date"),
+    **dict.fromkeys(("to_date", "strptime", "date"), "CAST(… AS DATE)"),
+    **dict.fromkeys(("concat_ws",), "concat"),
 }
-FUNCTIONS: dict[str, Resolver] = {"mask": _mask}

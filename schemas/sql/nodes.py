@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
-from civicbus.schemas.sql.types import BOOLEAN, NULL, Type
+from civicbus.schemas.sql.types import NULL, Type
 
-Value = str | int | float | bool | None
+Value = str | int | float | bool | Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """A constant. Dates are days since 1970-01-01; NULL has no value."""
+    """A constant. A date is its days since 1970-01-01, a timestamp its microseconds or milliseconds in UTC."""
 
     value: Value
     type: Type
@@ -53,7 +54,6 @@ class Call:
 Expression = Field | Literal | Call
 
 NOTHING = Literal(None, NULL)
-TRUE = Literal(True, BOOLEAN)
 
 
 def walk(expression: Expression) -> Iterator[Expression]:

@@ -99,15 +99,29 @@ class Select:
     where: exp.Expr | None
 
 
+class _SyntaxFault(ParseError):
+    """sqlglot's own error, with the offset of the word that it could not read."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
 class _ViewParser(DuckDBParser):
     """DuckDB's grammar without its function library; each node gets the offset where it starts."""
 
     FUNCTIONS: ClassVar = {}
     FUNCTION_PARSERS: ClassVar = {
-        name: parser for name, parser in DuckDBParser.FUNCTION_PARSERS.items() if name in ("CAST", "TRY_CAST")
+        name: parser
+        for name, parser in DuckDBParser.FUNCTION_PARSERS.items()
+        if name in ("CAST", "TRY_CAST", "EXTRACT")
     }
     NO_PAREN_FUNCTION_PARSERS: ClassVar = {"CASE": DuckDBParser.NO_PAREN_FUNCTION_PARSERS["CASE"]}
     NO_PAREN_FUNCTIONS: ClassVar = {}
+
+    def raise_error(self, message: str, token: Token | None = None) -> None:
+        place = token or self._curr or self._prev
+        raise _SyntaxFault(message, 0 if place is None else place.start)
 
     def expression(self, instance: Node, token: Token | None = None, comments: list[str] | None = None) -> Node:
         node = super().expression(instance, token, comments)
@@ -182,11 +196,9 @@ class Reader:
         return True
 
     def _refuse_syntax(self, error: ParseError | TokenError) -> None:
-        details = error.errors[0] if isinstance(error, ParseError) and error.errors else {}
-        before = str(details.get("start_context", ""))
-        offset = self.text.find(before) + len(before) if before else 0
-        words = str(details.get("description", error)).split("\n")[0].rstrip(".")
-        self.report(self._at(offset), f"this is no SQL: {words}", "correct the words here")
+        offset = error.offset if isinstance(error, _SyntaxFault) else len(self.text.rstrip()) - 1
+        words = str(error).split("\n")[0].split(". Line")[0].rstrip(".")
+        self.report(self._at(max(offset, 0)), f"this is no SQL: {words}", "correct the words here")
 
     def _refuse_statement(self, statement: exp.Expr) -> None:
         if isinstance(statement, exp.SetOperation):

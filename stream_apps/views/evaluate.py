@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from civicbus.names import AgreementId
 from civicbus.schemas.codec.arrow import arrow_schema
-from civicbus.schemas.sql.nodes import TRUE
-from civicbus.schemas.views import View
+from civicbus.schemas.sql.nodes import Field, Literal, fields_of
+from civicbus.schemas.sql.types import BOOLEAN
+from civicbus.schemas.views import Column, View
 from civicbus.stream_apps.views.expressions import compiled
 
 
@@ -28,29 +29,59 @@ class Result:
 
 
 class Evaluation:
-    """All views of one dataset, compiled. ``keys`` holds each agreement's secret key for ``hash``."""
+    """All views of one dataset, compiled. ``keys`` holds the secret key of each agreement that uses ``hash``."""
 
     def __init__(self, views: Sequence[View], keys: Mapping[AgreementId, bytes]) -> None:
-        self._keys = keys
-        self._conditions = [compiled(view.where or TRUE).alias(str(n)) for n, view in enumerate(views)]
-        self._outputs = [_Output(view) for view in views]
+        everything = Literal(True, BOOLEAN)
+        self._conditions = [
+            compiled(view.where or everything, keys.get(view.agreement)).alias(str(n)) for n, view in enumerate(views)
+        ]
+        self._outputs = [_Output(view, keys.get(view.agreement)) for view in views]
 
     def __call__(self, frame: pl.DataFrame) -> list[Result]:
-        masks = frame.select(self._conditions)
-        every = pl.repeat(True, frame.height, dtype=pl.Boolean, eager=True)
-        results = []
-        for output, mask in zip(self._outputs, masks.get_columns(), strict=True):
-            passes = every if mask.len() != frame.height else mask.fill_null(False)
-            results.append(Result(passes, output(frame.filter(passes))))
-        return results
+        """The results in the order of the views, for rows whose columns are named as :attr:`Field.column`."""
+        conditions = frame.with_columns(self._conditions).get_columns()[frame.width :]
+        return [
+            output(frame, condition.fill_null(False))
+            for output, condition in zip(self._outputs, conditions, strict=True)
+        ]
 
 
 class _Output:
-    def __init__(self, view: View) -> None:
-        self._columns = [compiled(column.expression).alias(column.name) for column in view.columns]
-        self._schema = arrow_schema(view.output)
+    """The columns of one view: plain fields are taken as they are, the others are evaluated together."""
 
-    def __call__(self, rows: pl.DataFrame) -> pa.RecordBatch:
-        table = rows.select(self._columns).to_arrow().cast(self._schema).combine_chunks()
-        batches = table.to_batches()
-        return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=self._schema)
+    def __init__(self, view: View, key: bytes | None) -> None:
+        self._schema = arrow_schema(view.output)
+        self._nothing = pa.RecordBatch.from_pylist([], schema=self._schema)
+        self._reads = sorted({field.column for column in view.columns for field in fields_of(column.expression)})
+        self._names = [_frame_name(n, column) for n, column in enumerate(view.columns)]
+        self._computed = [
+            compiled(column.expression, key).alias(name)
+            for name, column in zip(self._names, view.columns, strict=True)
+            if not isinstance(column.expression, Field)
+        ]
+
+    def __call__(self, frame: pl.DataFrame, passes: pl.Series) -> Result:
+        count = passes.sum()
+        if not count:
+            return Result(passes, self._nothing)
+        # A view of constants reads nothing, but a frame without columns has no rows.
+        rows = frame.select(self._reads or frame.columns[:1])
+        if count < frame.height:
+            rows = rows.filter(passes)
+        if self._computed:
+            rows = rows.with_columns(self._computed)
+        arrays = [
+            _arrow(rows.get_column(name), kind) for name, kind in zip(self._names, self._schema.types, strict=True)
+        ]
+        return Result(passes, pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+
+
+def _frame_name(number: int, column: Column) -> str:
+    """Field names begin with a letter, so a computed column's number cannot be one of them."""
+    return column.expression.column if isinstance(column.expression, Field) else str(number)
+
+
+def _arrow(series: pl.Series, kind: pa.DataType) -> pa.Array:
+    # Polars keeps times of day in nanoseconds; the codec's coarser units lose nothing that was ever there.
+    return series.to_arrow().cast(kind, safe=not pa.types.is_time(kind))

@@ -1,0 +1,49 @@
+"""Asks DuckDB itself for the few values on which Polars would say something else, or break.
+
+Total: DuckDB's faults are NULL, as the view language says. One small connection a thread, made when first needed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import duckdb
+import polars as pl
+
+from civicbus.schemas.sql.duckdb import SETTINGS, expression_sql, quoted
+from civicbus.schemas.sql.nodes import Call, Field
+
+_LIMITS = {"threads": 1, "enable_external_access": False, "autoload_known_extensions": False}
+_THREAD = threading.local()
+
+
+def asked(call: Call, dtype: pl.DataType) -> Callable[[pl.Series], pl.Series]:
+    """Evaluates a call on a struct series of ``wanted`` (whether to ask at all) and its operands ``0``, ``1``, …
+
+    Rows that are not wanted give NULL.
+    """
+    operands = tuple(Field("", str(n), argument.type, True) for n, argument in enumerate(call.arguments))
+    sql = expression_sql(Call(call.name, operands, call.type, True), lambda field: quoted(field.name))
+
+    def evaluate(rows: pl.Series) -> pl.Series:
+        frame = rows.struct.unnest()
+        wanted = frame.get_column("wanted").fill_null(True)
+        found = pl.repeat(None, frame.height, dtype=dtype, eager=True)
+        if not wanted.any():
+            return found
+        odd = frame.filter(wanted).drop("wanted")
+        answer = _connection().from_arrow(odd.to_arrow()).project(f"{sql} AS answer").to_arrow_table()
+        values = pl.Series(answer.column("answer")).cast(dtype)
+        return values if odd.height == frame.height else found.scatter(wanted.arg_true(), values)
+
+    return evaluate
+
+
+def _connection() -> duckdb.DuckDBPyConnection:
+    if not hasattr(_THREAD, "connection"):
+        _THREAD.connection = duckdb.connect(":memory:", config=_LIMITS)
+        for setting in SETTINGS:
+            _THREAD.connection.execute(setting)
+    connection: duckdb.DuckDBPyConnection = _THREAD.connection
+    return connection
