@@ -81,6 +81,9 @@ _SETTINGS: Mapping[str, object] = {
     "background.threads": 4,
     "group.coordinator.threads": 1,
     "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
+    # After a kill the broker may register again when the controller has given its predecessor up.
+    "broker.session.timeout.ms": 4_000,
+    "broker.heartbeat.interval.ms": 1_000,
     # Groups and transactions of processes that died are taken over within seconds.
     "group.initial.rebalance.delay.ms": 0,
     "group.min.session.timeout.ms": 3_000,

@@ -21,7 +21,7 @@ import psutil
 
 from civicbus.errors import ConfigurationError, Unavailable
 from civicbus.infra.lock import CLEARING_S, holder
-from civicbus.infra.processes import Phase, Snapshot, Tell, notice_of, snapshot_file, unheard
+from civicbus.infra.processes import Phase, ProcessStatus, Snapshot, Tell, notice_of, snapshot_file, unheard
 from civicbus.infra.run import WRONG_CONFIGURATION, Order
 from civicbus.settings import Endpoints, Settings, logs_folder
 
@@ -100,7 +100,7 @@ def stop_platform(home: Path) -> bool:
     supervisor = holder(home)
     if supervisor is None:
         return False
-    members = _members(home)
+    members = _members(home, supervisor)
     with suppress(ProcessLookupError):
         os.kill(supervisor, signal.SIGTERM)
     if not _is_free_within(home, STOP_WITHIN_S):
@@ -170,15 +170,18 @@ class _News:
             listen(notice_of(line))
 
 
-def _members(home: Path) -> list[psutil.Process]:
+def _members(home: Path, supervisor: int) -> list[psutil.Process]:
     """Every process of the platform, with what they have started themselves."""
     found = []
-    for status in Snapshot.load(home).processes:
+    for pid in (supervisor, *(status.pid for status in _snapshot_processes(home) if status.pid is not None)):
         with suppress(psutil.NoSuchProcess):
-            if status.pid is not None:
-                process = psutil.Process(status.pid)
-                found += [process, *process.children(recursive=True)]
+            process = psutil.Process(pid)
+            found += [process, *process.children(recursive=True)]
     return found
+
+
+def _snapshot_processes(home: Path) -> tuple[ProcessStatus, ...]:
+    return Snapshot.load(home).processes if snapshot_file(home).exists() else ()
 
 
 def _is_free_within(home: Path, limit_s: float) -> bool:

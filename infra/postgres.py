@@ -110,10 +110,11 @@ class Place:
 
 def prepare(home: Path, settings: Settings, ports: Ports) -> Service:
     """Make the cluster and its configuration: whatever is not done yet. The service is then ready to start."""
+    programs = _programs(settings)
     operator = SecretStore(secrets_folder(home)).ensure(OPERATOR)
     with full_disk_named(home, "PostgreSQL's files"):
         place = _place(home)
-        binaries = _reachable_binaries(settings, place)
+        binaries = _reachable(programs, place)
         if not place.data.exists():
             _initialise(place, binaries, operator)
         _check_version(place, binaries)
@@ -187,11 +188,16 @@ def _recorded(home: Path) -> Path | None:
         return None
 
 
-def _reachable_binaries(settings: Settings, place: Place) -> Path:
-    """The folder of the programs; a copy of them where the cluster's user cannot reach the originals."""
-    binaries = settings.pg_bin or packaged_programs()
-    if not (binaries / "postgres").is_file() or not (binaries / "initdb").is_file():
-        raise ConfigurationError(f"{binaries} has no initdb and postgres", mend="set PG_BIN to the folder with both")
+def _programs(settings: Settings) -> Path:
+    """The folder of the programs that the settings name."""
+    programs = (settings.pg_bin or packaged_programs()).resolve()
+    if not (programs / "postgres").is_file() or not (programs / "initdb").is_file():
+        raise ConfigurationError(f"{programs} has no initdb and postgres", mend="set PG_BIN to the folder with both")
+    return programs
+
+
+def _reachable(binaries: Path, place: Place) -> Path:
+    """The folder of the programs, or of a copy of them where the cluster's user cannot run the originals."""
     if _runs(place, binaries):
         return binaries
     copy = place.folder / f"programs-{_version(binaries)}"
