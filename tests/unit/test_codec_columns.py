@@ -6,7 +6,6 @@ from decimal import Decimal
 import polars as pl
 import pyarrow as pa
 import pytest
-from support.avro import record
 
 from civicbus.errors import ConfigurationError, Unacceptable
 from civicbus.reasons import Reason
@@ -15,6 +14,7 @@ from civicbus.schemas.codec.columns import ColumnCodec
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.codec.tree import Json
+from support.avro import record
 
 DATE: Json = {"type": "int", "logicalType": "date"}
 CLOCK: Json = {"type": "long", "logicalType": "time-micros"}

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.avro import record, rows, schemas, spoiled
 
 from civicbus.errors import Unacceptable
 from civicbus.reasons import Reason
@@ -21,6 +20,7 @@ from civicbus.schemas.codec.frame import frame
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.codec.tree import Json
+from support.avro import record, rows, schemas, spoiled
 
 Row = dict[str, object]
 generated = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])

@@ -6,7 +6,6 @@ import textwrap
 import time
 
 import pytest
-from support.avro import record, varint
 
 from civicbus.errors import Unacceptable
 from civicbus.reasons import Reason
@@ -15,6 +14,7 @@ from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.codec.tree import Json
 from civicbus.schemas.codec.walk import CELLS
+from support.avro import record, varint
 
 ARRAY: Json = {"type": "array", "items": "boolean"}
 MAP: Json = {"type": "map", "values": "boolean"}

@@ -6,12 +6,12 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
-from support.avro import float32, record
 
 from civicbus.errors import Unacceptable
 from civicbus.reasons import Reason
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.codec.tree import Json
+from support.avro import float32, record
 
 DATE: Json = {"type": "int", "logicalType": "date"}
 CLOCK: Json = {"type": "int", "logicalType": "time-millis"}

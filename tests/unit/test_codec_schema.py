@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.avro import record, schemas
 
 from civicbus.errors import Unacceptable
 from civicbus.reasons import Reason
@@ -17,6 +16,7 @@ from civicbus.schemas.codec.arrow import arrow_schema
 from civicbus.schemas.codec.parse import DEPTH, FIELDS, FIXED_BYTES, SYMBOLS, TEXT_BYTES
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.codec.tree import Json
+from support.avro import record, schemas
 
 
 def row(*types: Json) -> str:
