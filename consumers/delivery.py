@@ -20,7 +20,6 @@ from datetime import UTC, datetime
 import structlog
 
 from civicbus.consumers import metrics, positions
-from civicbus.consumers.database import Session, translated
 from civicbus.consumers.positions import Move, State, why_start_over
 from civicbus.consumers.retry import delay_s
 from civicbus.consumers.rows import Decoding, Prepared, Shaped
@@ -29,6 +28,7 @@ from civicbus.errors import CivicbusError, Fenced, Unavailable
 from civicbus.freshness import END_TO_END
 from civicbus.names import AgreementId, DepartmentId, Topic, inbox_topic
 from civicbus.observe import Health
+from civicbus.postgres import Session, translated
 from civicbus.transport.assigned import AssignedReader, Partition, Reading, Record, TopicIdentity
 from civicbus.transport.metrics import BATCH_RECORDS, LAG_RECORDS, LAST_COMMIT
 

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from psycopg.rows import kwargs_row, tuple_row
 
-from civicbus.consumers.database import Session
 from civicbus.errors import Fenced
 from civicbus.names import Topic
+from civicbus.postgres import Session
 from civicbus.transport.assigned import TopicId, TopicIdentity
 
 TOMBSTONE_HORIZON = timedelta(days=30)
@@ -38,7 +38,6 @@ CREATE TABLE IF NOT EXISTS civicbus.inboxes (
     generation bigint NOT NULL,
     state text NOT NULL,
     reason text NOT NULL,
-    schema_id bigint,
     columns text[] NOT NULL DEFAULT '{}',
     caught_up_at timestamptz NOT NULL DEFAULT now()
 );
@@ -61,7 +60,7 @@ CREATE TABLE IF NOT EXISTS civicbus.refused (
     at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (topic, partition, "offset")
 );
-CREATE INDEX IF NOT EXISTS refused_key ON civicbus.refused (topic, record_key);
+CREATE INDEX IF NOT EXISTS refused_by_key ON civicbus.refused USING hash (record_key);
 """
 
 
@@ -75,15 +74,14 @@ class State(StrEnum):
 class Stored:
     """What the database knows of an inbox.
 
-    ``schema_id``: the newest schema that the table was shaped for. ``columns``: those that civicbus made, beside
-    which the department may have columns of its own. ``caught_up_at``: when the table was last at the end.
+    ``columns``: those that civicbus made, beside which the department may have columns of its own; none, where
+    there is no table yet. ``caught_up_at``: when the table was last at the end.
     """
 
     topic: Topic
     topic_id: TopicId
     generation: int
     state: State
-    schema_id: int | None
     columns: tuple[str, ...]
     caught_up_at: datetime
     positions: Mapping[int, int]
@@ -107,7 +105,7 @@ def load(session: Session, topic: Topic) -> Stored | None:
     """The inbox as the database has it; None for one that was never read."""
     with session.cursor(row_factory=kwargs_row(_stored)) as cursor:
         return cursor.execute(
-            "SELECT i.topic, i.topic_id, i.generation, i.state, i.schema_id, i.columns, i.caught_up_at,"
+            "SELECT i.topic, i.topic_id, i.generation, i.state, i.columns, i.caught_up_at,"
             " array_agg(p.partition) AS partitions, array_agg(p.position) AS positions"
             " FROM civicbus.inboxes AS i JOIN civicbus.positions AS p USING (topic, generation)"
             " WHERE topic = %s GROUP BY i.topic",
@@ -121,7 +119,6 @@ def _stored(
     topic_id: str,
     generation: int,
     state: str,
-    schema_id: int | None,
     columns: list[str],
     caught_up_at: datetime,
     partitions: list[int],
@@ -132,7 +129,6 @@ def _stored(
         topic_id=TopicId(topic_id),
         generation=generation,
         state=State(state),
-        schema_id=schema_id,
         columns=tuple(columns),
         caught_up_at=caught_up_at,
         positions=dict(zip(partitions, positions, strict=True)),
@@ -198,11 +194,11 @@ def advance(session: Session, topic: Topic, generation: int, moves: Sequence[Mov
         raise Fenced(f"another instance moved the positions of {topic}")
 
 
-def shaped_for(session: Session, topic: Topic, generation: int, schema_id: int, columns: Sequence[str]) -> None:
-    """Remember the newest schema that the table was shaped for, and the columns that are civicbus's."""
+def shaped(session: Session, topic: Topic, generation: int, columns: Sequence[str]) -> None:
+    """Remember which columns of the table are civicbus's."""
     session.execute(
-        "UPDATE civicbus.inboxes SET schema_id = %s, columns = %s WHERE topic = %s AND generation = %s",
-        (schema_id, list(columns), topic, generation),
+        "UPDATE civicbus.inboxes SET columns = %s WHERE topic = %s AND generation = %s",
+        (list(columns), topic, generation),
     )
 
 

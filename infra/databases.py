@@ -16,8 +16,9 @@ from typing import LiteralString
 import psycopg
 from psycopg.sql import SQL, Identifier, Literal
 
-from civicbus.errors import AccessDenied, CivicbusError, ConfigurationError, Unavailable
+from civicbus.errors import ConfigurationError
 from civicbus.names import DepartmentId
+from civicbus.postgres import Session, connect, translated
 from civicbus.schemas.datasets import Title
 from civicbus.secrets import OPERATOR, Credentials, Principal
 from civicbus.settings import Endpoints
@@ -27,8 +28,6 @@ MAINTENANCE_DATABASE = "postgres"
 
 # Any number that nobody else locks; it makes one provisioning wait for another.
 _PROVISIONING = 0x63697669
-
-Session = psycopg.Connection[tuple[object, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,19 +42,10 @@ class DepartmentDatabase:
 def session(endpoints: Endpoints, credentials: Credentials, database: str | None = None) -> Iterator[Session]:
     """A connection without a transaction around it; a department's own database where none is named."""
     role = role_of(credentials.principal)
-    with translated():
-        connection = psycopg.connect(
-            host=endpoints.database_host,
-            port=endpoints.database_port,
-            user=role,
-            password=credentials.password,
-            dbname=database or (MAINTENANCE_DATABASE if credentials.principal == OPERATOR else role),
-            autocommit=True,
-            connect_timeout=10,
-            application_name="civicbus",
-        )
-        with connection:
-            yield connection
+    own = MAINTENANCE_DATABASE if credentials.principal == OPERATOR else role
+    connection = connect(endpoints, role=role, password=credentials.password, database=database or own)
+    with translated(), connection:
+        yield connection
 
 
 def authenticate(endpoints: Endpoints, credentials: Credentials) -> None:
@@ -108,30 +98,6 @@ def department_databases(operator: Session) -> list[DepartmentDatabase]:
         " WHERE pg_get_userbyid(datdba) = datname ORDER BY datname"
     )
     return [DepartmentDatabase(department=DepartmentId(str(name)), title=_title(comment)) for name, comment in rows]
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Raise civicbus faults in place of psycopg's."""
-    try:
-        yield
-    except psycopg.Error as error:
-        raise fault_of(error) from error
-
-
-def fault_of(error: psycopg.Error) -> CivicbusError:
-    """The civicbus fault that a database error is."""
-    text = f"PostgreSQL: {str(error).strip()}"
-    if isinstance(error, psycopg.errors.InsufficientPrivilege) or _refused_at_the_door(error):
-        return AccessDenied(text, mend="check the principal's secret and rights (docs/security.md)")
-    if isinstance(error, psycopg.OperationalError | psycopg.errors.LockNotAvailable):
-        return Unavailable(text)
-    return ConfigurationError(text)
-
-
-def _refused_at_the_door(error: psycopg.Error) -> bool:
-    """The server asked for the password and then ended the connection; libpq keeps no code of the reason."""
-    return error.sqlstate is None and error.pgconn is not None and error.pgconn.used_password
 
 
 def _provision_role(operator: Session, credentials: Credentials) -> None:

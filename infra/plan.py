@@ -25,6 +25,7 @@ from civicbus.infra.processes import Event, Notice, Tell
 from civicbus.infra.provision import provision_platform
 from civicbus.infra.service import Service
 from civicbus.infra.supervisor import Step
+from civicbus.postgres import translated
 from civicbus.secrets import BROKER, OPERATOR, SecretStore
 from civicbus.settings import Endpoints, Settings, secrets_folder
 from civicbus.transport.authentication import authenticate
@@ -165,7 +166,7 @@ def ask_registry(url: str) -> None:
 
 
 def _ask_database(url: str) -> None:
-    with databases.translated():
+    with translated():
         psycopg.connect(url, connect_timeout=_ASK_FOR_S).close()
 
 

@@ -41,14 +41,14 @@ def provision_platform(endpoints: Endpoints, secrets: SecretStore) -> None:
         _reconcile_rights(admin, access.platform_rights(), access.PLATFORM_PRINCIPALS)
         admin.set_secrets(users)
         _reconcile_topics(admin, topics.platform_topics())
-    with operator_session(endpoints, secrets) as session, databases.translated():
+    with operator_session(endpoints, secrets) as session:
         databases.provision_databases(session, [])
 
 
 def provision_department(endpoints: Endpoints, secrets: SecretStore, *departments: DepartmentId) -> None:
     """A database, rights, a byte quota and a user for each department; inboxes come with agreements."""
     users = [secrets.ensure(principal_of(department)) for department in departments]
-    with operator_session(endpoints, secrets) as session, databases.translated():
+    with operator_session(endpoints, secrets) as session:
         databases.provision_databases(session, users)
     with operator_administration(endpoints, secrets) as admin:
         rights = frozenset[Binding]().union(*map(access.department_rights, departments))
@@ -59,7 +59,7 @@ def provision_department(endpoints: Endpoints, secrets: SecretStore, *department
 
 def entitle_department(endpoints: Endpoints, secrets: SecretStore, department: DepartmentId, title: Title) -> None:
     """Keep the name that people know a department by."""
-    with operator_session(endpoints, secrets) as session, databases.translated():
+    with operator_session(endpoints, secrets) as session:
         databases.set_title(session, department, title)
 
 
@@ -86,7 +86,7 @@ def revoke_inbox(endpoints: Endpoints, secrets: SecretStore, subscriber: Departm
 
 def departments(endpoints: Endpoints, secrets: SecretStore) -> list[DepartmentStatus]:
     """Every department that the store, the broker or the database knows."""
-    with operator_session(endpoints, secrets) as session, databases.translated():
+    with operator_session(endpoints, secrets) as session:
         titles = {database.department: database.title for database in databases.department_databases(session)}
     with operator_administration(endpoints, secrets) as admin:
         users = admin.scram_users()

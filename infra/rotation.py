@@ -60,5 +60,5 @@ def _wait_until_accepted(endpoints: Endpoints, new: Credentials) -> None:
 
 
 def _tell_database(endpoints: Endpoints, secrets: SecretStore, new: Credentials) -> None:
-    with operator_session(endpoints, secrets) as session, databases.translated():
+    with operator_session(endpoints, secrets) as session:
         databases.set_secret(session, new)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from civicbus.errors import AccessDenied
 from civicbus.infra import databases
+from civicbus.postgres import Session
 from civicbus.secrets import OPERATOR, Credentials, SecretStore
 from civicbus.settings import Endpoints
 from civicbus.transport.admin import Administration, administration
@@ -26,7 +27,7 @@ def operator_administration(endpoints: Endpoints, secrets: SecretStore) -> Itera
 
 
 @contextmanager
-def operator_session(endpoints: Endpoints, secrets: SecretStore) -> Iterator[databases.Session]:
+def operator_session(endpoints: Endpoints, secrets: SecretStore) -> Iterator[Session]:
     """A session on the database server; raises AccessDenied or Unavailable where it cannot be had."""
     credentials = _accepted(secrets, lambda candidate: databases.authenticate(endpoints, candidate))
     with databases.session(endpoints, credentials) as session:

@@ -19,11 +19,11 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from civicbus.consumers import positions
 from civicbus.consumers.columns import Fit, Shape, fit, new_shape, widest
-from civicbus.consumers.database import Session, is_row_fault, row_fault
 from civicbus.consumers.positions import Move, State, Stored
 from civicbus.consumers.rows import UNSTORABLE, Prepared, Refused, Rows, Shaped, key_text
 from civicbus.errors import ConfigurationError
 from civicbus.names import AgreementId, Topic
+from civicbus.postgres import Session, is_row_fault, row_fault
 from civicbus.transport.assigned import TopicId
 
 log = structlog.get_logger()

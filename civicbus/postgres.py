@@ -1,0 +1,74 @@
+"""Sessions with PostgreSQL, and what its errors mean to civicbus, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from civicbus.errors import AccessDenied, CivicbusError, ConfigurationError, Fenced, Unavailable
+from civicbus.settings import Endpoints
+
+Session = psycopg.Connection[tuple[object, ...]]
+
+_ROW_FAULTS = {"22", "23", "54", "P0"}  # data, constraint, limit, raised by a trigger
+_OVERTAKEN = {"40"}  # serialization, deadlock
+_WAITED_FOR = {"08", "25", "53", "55", "57", "58"}  # connection, ended transaction, resources, locks, operator, disk
+
+
+def connect(endpoints: Endpoints, *, role: str, password: str, database: str) -> Session:
+    """A session that commits each statement by itself; raises Unavailable or AccessDenied."""
+    with translated():
+        return psycopg.connect(
+            host=endpoints.database_host,
+            port=endpoints.database_port,
+            user=role,
+            password=password,
+            dbname=database,
+            autocommit=True,
+            connect_timeout=10,
+            application_name="civicbus",
+        )
+
+
+def is_row_fault(error: psycopg.Error) -> bool:
+    """Whether one row is to blame, so that the others go in without it."""
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.DataError)
+    return error.sqlstate[:2] in _ROW_FAULTS
+
+
+def row_fault(error: psycopg.Error) -> str:
+    """What was wrong with a row, without its values, which PostgreSQL's own messages quote."""
+    places = [place for place in (error.diag.column_name, error.diag.constraint_name) if place]
+    return " ".join([error.sqlstate or "", type(error).__name__, *places]).strip()
+
+
+def fault_of(error: psycopg.Error) -> CivicbusError:
+    """The civicbus fault that an error is. The text of one that quotes values is left out."""
+    kind = (error.sqlstate or "")[:2]
+    if kind in _OVERTAKEN:
+        return Fenced(f"PostgreSQL: {row_fault(error)}")
+    if kind in _ROW_FAULTS:
+        return ConfigurationError(f"PostgreSQL: {row_fault(error)}")
+    text = f"PostgreSQL: {error.diag.message_primary or str(error).strip()}"
+    if kind == "28" or error.sqlstate == "42501" or _refused_at_the_door(error):
+        return AccessDenied(text, mend="check the principal's secret and rights (docs/security.md)")
+    if kind in _WAITED_FOR or (not kind and isinstance(error, psycopg.OperationalError)):
+        return Unavailable(text)
+    return ConfigurationError(text)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise civicbus faults in place of psycopg's."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise fault_of(error) from error
+
+
+def _refused_at_the_door(error: psycopg.Error) -> bool:
+    """The server asked for the password and then ended the connection; libpq keeps no code of the reason."""
+    return error.sqlstate is None and error.pgconn is not None and error.pgconn.used_password
