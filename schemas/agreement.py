@@ -115,7 +115,7 @@ def load_agreements(paths: Sequence[Path]) -> list[Agreement]:
     """
     findings: list[str] = []
     agreements: dict[AgreementId, tuple[Path, Agreement]] = {}
-    for path in _files(paths):
+    for path in agreement_files(paths):
         try:
             agreement = load_agreement(path)
         except CheckFailed as fault:
@@ -142,7 +142,8 @@ def load_agreement(path: Path) -> Agreement:
         raise CheckFailed(f"{path} is no agreement:", findings) from None
 
 
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
+def agreement_files(paths: Sequence[Path]) -> Iterator[Path]:
+    """These files, and the ``.yaml`` files below these folders."""
     for path in paths:
         if path.is_dir():
             yield from sorted(path.rglob("*.yaml"))

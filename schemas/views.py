@@ -7,21 +7,26 @@ can be evaluated on any row of its datasets: functions are total, names are reso
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 from civicbus.errors import CheckFailed
-from civicbus.names import AgreementId, DatasetId, DepartmentId, Topic
+from civicbus.names import NAME, AgreementId, DatasetId, DepartmentId, Topic
 from civicbus.schemas.agreement import Agreement, KeyMode
 from civicbus.schemas.codec import tree
 from civicbus.schemas.codec.schema import AvroSchema, document
 from civicbus.schemas.codec.tree import Json
 from civicbus.schemas.datasets import Catalogue, Dataset, Sharing
-from civicbus.schemas.sql.meaning import Scope, meaning_of
+from civicbus.schemas.sql.coercion import Misfit
+from civicbus.schemas.sql.lineage import Link, lineage
+from civicbus.schemas.sql.meaning import Scope, alternatives, meaning_of, nearest
 from civicbus.schemas.sql.nodes import Expression, Field, fields_of
+from civicbus.schemas.sql.operators import condition
 from civicbus.schemas.sql.parse import START, Finding, Named, Output, Reader, Select
-from civicbus.schemas.sql.types import BOOLEAN, NULL, FieldType, Type, avro_type, field_types
+from civicbus.schemas.sql.types import NULL, FieldType, Type, avro_type, field_types
+
+DRIVING = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,7 @@ class View:
     columns: tuple[Column, ...]
     where: Expression | None
     output: AvroSchema
+    lineage: tuple[Link, ...]
 
     @property
     def fields(self) -> frozenset[Field]:
@@ -64,7 +70,7 @@ class View:
 def check(agreement: Agreement, catalogue: Catalogue, *, on: date | None = None) -> View:
     """The view of an agreement; raises CheckFailed with every finding, each with its place and its mend.
 
-    ``on`` is the day on which the agreement is to begin to flow; without it the validity is not looked at.
+    ``on`` is the day on which the agreement is to flow; without it only the order of its two days is looked at.
     """
     result = examine(agreement, catalogue, on=on)
     if isinstance(result, View):
@@ -73,20 +79,24 @@ def check(agreement: Agreement, catalogue: Catalogue, *, on: date | None = None)
 
 
 def examine(agreement: Agreement, catalogue: Catalogue, *, on: date | None = None) -> View | tuple[Finding, ...]:
-    """The view of an agreement, or everything that is wrong with it, in the order of the text."""
+    """The view of an agreement, or everything that is wrong with it: first around the SELECT, then in it."""
     reader = Reader(agreement.select)
     select = reader.read()
     view = None if select is None else _Check(agreement, catalogue, reader).view(select)
-    findings = [*_standing(agreement, catalogue, on), *sorted(reader.findings, key=lambda item: item.place or START)]
-    if view is None or findings:
-        return tuple(findings)
+    standing = tuple(_standing(agreement, catalogue, on))
+    if view is None or standing or reader.findings:
+        return (*standing, *sorted(reader.findings, key=lambda finding: finding.place or START))
     return view
 
 
-def _standing(agreement: Agreement, catalogue: Catalogue, on: date | None) -> Iterable[Finding]:
+def _standing(agreement: Agreement, catalogue: Catalogue, on: date | None) -> Iterator[Finding]:
     if agreement.subscriber not in catalogue.departments:
-        known = ", ".join(sorted(catalogue.departments))
-        yield Finding(None, f"subscriber: the catalogue has no department {agreement.subscriber}", f"write {known}")
+        known = alternatives(nearest(agreement.subscriber, catalogue.departments))
+        yield Finding(None, f"the catalogue has no department {agreement.subscriber}", f"write subscriber: {known}")
+    for consent in agreement.owner_consents:
+        if consent.department not in catalogue.departments:
+            known = alternatives(nearest(consent.department, catalogue.departments))
+            yield Finding(None, f"the catalogue has no department {consent.department}", f"write department: {known}")
     if agreement.valid_until < agreement.valid_from:
         yield Finding(None, "valid_until lies before valid_from", "correct one of the two days")
     elif on is not None and on > agreement.valid_until:
@@ -100,16 +110,17 @@ class _Check:
         self._reader = reader
 
     def view(self, select: Select) -> View | None:
+        """The view, or None where something was reported."""
         driving = None if select.driving is None else self._dataset(select.driving)
         if select.driving is None or driving is None:
             return None
-        types = field_types(driving.schema.record)
-        scope = Scope({select.driving.alias: ("", types)})
-        columns = self._columns(select.outputs, scope, types)
+        scope = Scope({select.driving.alias: (DRIVING, field_types(driving.schema.record))})
+        found = [(output, self._column(output, scope)) for output in select.outputs]
         where = self._where(select, scope)
-        self._refuse_repeated(select.outputs, columns)
-        if self._agreement.key is KeyMode.RECORD and not self._reader.findings:
-            self._require_key(select.outputs, columns, driving)
+        columns = tuple(column for _, column in found if column is not None)
+        self._refuse_repeated([(output, column) for output, column in found if column is not None])
+        if self._agreement.key is KeyMode.RECORD and len(columns) == len(found):
+            self._require_key(select.outputs[0], columns, driving)
         if self._reader.findings:
             return None
         return View(
@@ -120,68 +131,90 @@ class _Check:
             driving=driving.id,
             columns=columns,
             where=where,
-            output=output_schema(self._agreement, columns),
+            output=_output_schema(self._agreement, columns),
+            lineage=lineage({DRIVING: driving.id}, [(column.name, column.expression) for column in columns], where),
         )
 
     def _dataset(self, named: Named) -> Dataset | None:
-        found = {str(name): dataset for name, dataset in self._catalogue.datasets.items()}.get(named.dataset)
+        datasets = {str(name): dataset for name, dataset in self._catalogue.datasets.items()}
+        found = datasets.get(named.dataset)
         if found is None:
-            known = ", ".join(sorted(map(str, self._catalogue.datasets)))
-            self._reader.report(named.node, f"the catalogue has no dataset {named.dataset}", f"write one of {known}")
+            mend = f"write {alternatives(nearest(named.dataset, datasets))}"
+            self._reader.report(named.node, f"the catalogue has no dataset {named.dataset}", mend)
             return None
         owner = found.id.department
         if owner != self._agreement.subscriber and found.sharing is Sharing.REFUSED:
             self._reader.report(named.node, f"{found.id} is not shared", f"ask {owner} to change its sharing type")
         if not self._agreement.consented(owner):
-            self._reader.report(named.node, f"{owner} has not consented", f"add its consent to owner_consents: {owner}")
+            mend = f"add the consent of {owner} to owner_consents"
+            self._reader.report(named.node, f"{owner}, which owns {found.id}, has not consented", mend)
         return found
 
-    def _columns(self, outputs: Iterable[Output], scope: Scope, types: Mapping[str, FieldType]) -> tuple[Column, ...]:
-        found = [self._column(output, scope, types) for output in outputs]
-        return tuple(column for column in found if column is not None)
-
-    def _column(self, output: Output, scope: Scope, types: Mapping[str, FieldType]) -> Column | None:
+    def _column(self, output: Output, scope: Scope) -> Column | None:
         expression = meaning_of(output.expression, scope, self._reader)
         if expression is None:
             return None
-        name = output.name or (expression.name if isinstance(expression, Field) else None)
-        if name is None:
-            self._reader.report(output.expression, "this column has no name", "add AS <name>")
+        name = output.name or (expression.name if isinstance(expression, Field) else "")
+        fault, mend = _fault_of_column(name, expression)
+        if fault:
+            self._reader.report(output.expression, fault, mend)
             return None
-        if expression.type == NULL:
-            self._reader.report(output.expression, "this column has no type", "write CAST(… AS <type>)")
-            return None
-        avro = types[expression.name].avro if isinstance(expression, Field) else avro_type(expression.type)
-        return Column(name=name, expression=expression, avro=avro)
+        return Column(name=name, expression=expression, avro=_avro(expression, scope))
 
     def _where(self, select: Select, scope: Scope) -> Expression | None:
-        if select.where is None:
+        where = None if select.where is None else meaning_of(select.where, scope, self._reader)
+        if select.where is None or where is None:
             return None
-        where = meaning_of(select.where, scope, self._reader)
-        if where is not None and where.type != BOOLEAN:
-            self._reader.report(select.where, f"WHERE takes a condition, not {where.type}", "write a comparison")
-        return where
+        try:
+            return condition("WHERE", where)
+        except Misfit as misfit:
+            self._reader.report(select.where, misfit.fault, misfit.mend)
+            return None
 
-    def _refuse_repeated(self, outputs: Iterable[Output], columns: Iterable[Column]) -> None:
+    def _refuse_repeated(self, columns: Iterable[tuple[Output, Column]]) -> None:
         seen: set[str] = set()
-        for output, column in zip(outputs, columns, strict=False):
-            if column.name.lower() in seen:
-                self._reader.report(output.expression, f"{column.name} is there twice", "rename one with AS")
-            seen.add(column.name.lower())
+        for output, column in columns:
+            if column.name in seen:
+                self._reader.report(output.expression, f"{column.name} is there twice", "rename one of them with AS")
+            seen.add(column.name)
 
-    def _require_key(self, outputs: tuple[Output, ...], columns: Iterable[Column], driving: Dataset) -> None:
-        selected = {c.expression.name for c in columns if isinstance(c.expression, Field) and not c.expression.source}
-        missing = [name for name in driving.key if name not in selected]
+    def _require_key(self, first: Output, columns: Sequence[Column], driving: Dataset) -> None:
+        shown = {
+            column.expression.name
+            for column in columns
+            if isinstance(column.expression, Field) and column.expression.source == DRIVING
+        }
+        missing = [name for name in driving.key if name not in shown]
         if missing:
             self._reader.report(
-                outputs[0].expression,
-                f"the key of {driving.id} is not selected: {', '.join(missing)}",
-                "select it as it is, or write `key: hashed` in the agreement",
+                first.expression,
+                f"the key of {driving.id} is neither selected as it is nor hashed: {', '.join(missing)}",
+                f"select {', '.join(missing)}, or write `key: hashed` in the agreement",
             )
 
 
-def output_schema(agreement: Agreement, columns: Iterable[Column]) -> AvroSchema:
-    """The Avro schema of an inbox's rows."""
+def _fault_of_column(name: str, expression: Expression) -> tuple[str, str]:
+    if not name:
+        return "this column has no name", "add AS <name>"
+    if not NAME.match(name):
+        return f"{name} is no name for a column", "use [a-z][a-z0-9_]*, at most 60 characters"
+    if expression.type == NULL:
+        return "this column has no type", "write CAST(NULL AS <type>)"
+    return "", ""
+
+
+def _avro(expression: Expression, scope: Scope) -> tree.Type:
+    """A field that is shown as it is keeps its Avro type (a UUID stays one); the others have their type's."""
+    if isinstance(expression, Field):
+        return _types(scope)[expression.source][expression.name].avro
+    return avro_type(expression.type)
+
+
+def _types(scope: Scope) -> Mapping[str, Mapping[str, FieldType]]:
+    return dict(scope.sources.values())
+
+
+def _output_schema(agreement: Agreement, columns: Iterable[Column]) -> AvroSchema:
     record = {
         "type": "record",
         "name": agreement.id,

@@ -78,12 +78,13 @@ def conjunction(operands: Sequence[Expression]) -> Expression:
 
 def _logic(name: str, operands: Sequence[Expression]) -> Expression:
     conditions = [condition(name.upper(), operand) for operand in operands]
-    flat = [part for one in conditions for part in (one.arguments if _is_call(one, name) else (one,))]
+    flat = [part for one in conditions for part in _conjuncts(name, one)]
     return Call(name, tuple(flat), BOOLEAN, any_nullable(flat))
 
 
-def _is_call(expression: Expression, name: str) -> bool:
-    return isinstance(expression, Call) and expression.name == name
+def _conjuncts(name: str, one: Expression) -> tuple[Expression, ...]:
+    """a AND (b AND c) is a AND b AND c, so that long conditions do not nest."""
+    return one.arguments if isinstance(one, Call) and one.name == name else (one,)
 
 
 def _not(_: str, operands: Sequence[Expression]) -> Expression:

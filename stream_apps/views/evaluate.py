@@ -84,4 +84,5 @@ def _frame_name(number: int, column: Column) -> str:
 
 def _arrow(series: pl.Series, kind: pa.DataType) -> pa.Array:
     # Polars keeps times of day in nanoseconds; the codec's coarser units lose nothing that was ever there.
-    return series.to_arrow().cast(kind, safe=not pa.types.is_time(kind))
+    array: pa.Array = series.to_arrow().cast(kind, safe=not pa.types.is_time(kind))
+    return array

@@ -14,7 +14,11 @@ import polars as pl
 from civicbus.schemas.sql.duckdb import SETTINGS, expression_sql, quoted
 from civicbus.schemas.sql.nodes import Call, Field
 
-_LIMITS = {"threads": 1, "enable_external_access": False, "autoload_known_extensions": False}
+_LIMITS: dict[str, str | bool | int | float | list[str]] = {
+    "threads": 1,
+    "enable_external_access": False,
+    "autoload_known_extensions": False,
+}
 _THREAD = threading.local()
 
 
