@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Semaphore
+from typing import IO
 
-from civicbus.errors import IntegrityError, Unavailable
+from civicbus.errors import ConfigurationError, IntegrityError, Unavailable
 from civicbus.infra import maven
 from civicbus.infra.background import in_background
 from civicbus.infra.disk import full_disk_named, require_room
@@ -124,12 +125,21 @@ def _sha256(path: Path) -> str:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the folder against other processes and threads, cleared of what a killed one left behind."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    with _opened_lock(folder) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for left in folder.glob(".scratch-*"):
             shutil.rmtree(left)
         yield
+
+
+def _opened_lock(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / "lock").open("w")
+    except PermissionError:
+        raise ConfigurationError(
+            f"{folder} cannot be written", mend="set CIVICBUS_CACHE to a folder that can"
+        ) from None
 
 
 def _fetch_missing(missing: Sequence[Jar], folder: Path, progress: Progress) -> None:

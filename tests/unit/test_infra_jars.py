@@ -12,11 +12,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from support.maven_repository import Repository, repository
 
 from civicbus.errors import ConfigurationError, IntegrityError, Unavailable
 from civicbus.infra.disk import full_disk_named
 from civicbus.infra.jars import ARCHIVES, ROOTS, Jar, jars, locked, tree_digest, unpacked
+from support.maven_repository import Repository, repository
 
 ONE, OTHER = b"one jar's bytes " * 50_000, b"another jar's bytes " * 50_000
 
