@@ -121,13 +121,14 @@ class TableSource:
                 f"{path} has no rows; publishing it in full would delete every record",
                 mend="export it again, or publish it with --incremental",
             )
-        return self._publish(table, full)
+        return self.publish_table(table, full=full)
 
     def publish(self, frame: pl.DataFrame, *, full: bool = True) -> Outcome:
         """Publish a frame, its columns named as a file's; ``full`` as for a file."""
-        return self._publish(from_frame(frame, self._dataset), full)
+        return self.publish_table(from_frame(frame, self._dataset), full=full)
 
-    def _publish(self, table: Table, full: bool) -> Outcome:
+    def publish_table(self, table: Table, *, full: bool = True) -> Outcome:
+        """Publish a table that was read already; ``full`` as for a file."""
         resent = self._send()
         if self._journal.waiting():
             return Outcome(resent=resent, waiting=self._journal.waiting())

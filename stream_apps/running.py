@@ -63,10 +63,12 @@ class Process:
         while not stop.is_set():
             began_s = time.monotonic()
             try:
-                with Follower(self.endpoints, self.credentials, rules, f"{self.credentials.principal}.rules") as rule:
-                    rule.read_to_end()
-                    with make_worker(rule) as worker:
-                        self._work(worker, rule, stop, health)
+                group = f"platform.{self.name}.rules"
+                with Follower(self.endpoints, self.credentials, rules, group) as followed:
+                    followed.read_to_end()
+                    while not stop.is_set():
+                        with make_worker(followed) as worker:
+                            self._work(worker, followed, stop, health)
             except (Unavailable, Fenced, AccessDenied) as fault:
                 health.down(str(fault))
                 if time.monotonic() - began_s > HEALTHY_S:

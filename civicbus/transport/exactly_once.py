@@ -17,12 +17,12 @@ from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, IsolationLevel, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from civicbus.events import Headers
-from civicbus.names import Topic
+from civicbus.names import CATALOGUE_TOPIC, Topic
 from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
 from civicbus.transport.clients import confluent_admin, confluent_consumer, confluent_producer
@@ -131,6 +131,13 @@ class _Phase(Enum):
     FLOWING = auto()
 
 
+class _Joined(Enum):
+    NOT = auto()
+    BY_THE_DOOR = auto()
+    ASKING = auto()
+    IN_EARNEST = auto()
+
+
 @dataclass(slots=True)
 class _Opened:
     """A partition this worker owns. ``marks``: output partitions still to be read back, with their ends."""
@@ -153,7 +160,7 @@ class Worker:
         self._last_commit_s = time.monotonic()
         self._last_gauges_s = 0.0
         self._more = False
-        self._joined = False
+        self._joined = _Joined.NOT
         self._touched: set[Partition] = set()
         self._admin: AdminClient = confluent_admin(endpoints, credentials)
         shared = {
@@ -199,9 +206,7 @@ class Worker:
         with translated():
             self._producer.init_transactions(30)
             if self._topics:
-                self._consumer.subscribe(
-                    self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
-                )
+                self._subscribe([CATALOGUE_TOPIC])
 
     def turn(self) -> None:
         """One round: restore, poll, decide, commit. Raises Fenced, Unavailable or AccessDenied: replace me."""
@@ -212,6 +217,7 @@ class Worker:
             self._turn()
 
     def _turn(self) -> None:
+        self._subscribe_in_earnest()
         self._restore()
         self._resume_waiting()
         batches = self._poll()
@@ -222,6 +228,20 @@ class Worker:
         if self._touched:
             self._commit(step)
         self._show_gauges()
+
+    def _subscribe(self, topics: list[str]) -> None:
+        self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+
+    def _subscribe_in_earnest(self) -> None:
+        """The second of two subscriptions.
+
+        To a static member that comes back a broker gives what it had before, whatever it subscribes to now; only
+        a member that changes its subscription while it is in the group is given new partitions. So a worker
+        joins by a topic that every worker may read, and asks for its inputs once it is in.
+        """
+        if self._joined is _Joined.BY_THE_DOOR:
+            self._joined = _Joined.ASKING
+            self._subscribe(self._topics)
 
     @property
     def ready(self) -> bool:
@@ -234,7 +254,14 @@ class Worker:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Open(p), DESIGN §5 rule 3: committed offsets first, which waits for pending transactions; then marks."""
-        self._joined = True
+        self._joined = _Joined.BY_THE_DOOR if self._joined is _Joined.NOT else _Joined.IN_EARNEST
+        stale = [
+            TopicPartition(tp.topic, tp.partition, OFFSET_END) for tp in partitions if tp.topic not in self._topics
+        ]
+        if stale:
+            consumer.incremental_assign(stale)
+            consumer.pause(stale)
+        partitions = [tp for tp in partitions if tp.topic in self._topics]
         if not partitions:
             return
         owned = [Partition(Topic(tp.topic), tp.partition) for tp in partitions]
@@ -256,7 +283,7 @@ class Worker:
             self._flow_when_restored(partition)
         log.info("partitions_assigned", count=len(owned), to_restore=len(to_restore))
 
-    def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Forget the partitions; what they wrote is committed already, and nothing of them is in memory after."""
         for tp in partitions:
             partition = Partition(Topic(tp.topic), tp.partition)
@@ -269,6 +296,7 @@ class Worker:
             self._resume_at.pop(partition, None)
             self._touched.discard(partition)
             self._stage.close(partition)
+        consumer.incremental_unassign(partitions)
         log.info("partitions_revoked", count=len(partitions))
 
     def _starts(self, partitions: Sequence[Partition], committed: Sequence[int]) -> list[int]:

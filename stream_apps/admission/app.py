@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from civicbus.schemas.registry import Registry
-
 from civicbus.names import CATALOGUE_TOPIC
 from civicbus.schemas.published import catalogue_of
+from civicbus.schemas.registry import Registry
 from civicbus.secrets import ADMISSION
 from civicbus.stream_apps.admission.stage import Admission
 from civicbus.stream_apps.running import Process

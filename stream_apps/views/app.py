@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 import structlog
-from civicbus.schemas.registry import Registry
 
 from civicbus.errors import CheckFailed, ConfigurationError
 from civicbus.names import AGREEMENTS_TOPIC, CATALOGUE_TOPIC, AgreementId, value_subject
@@ -15,11 +13,13 @@ from civicbus.schemas.agreement import Agreement, KeyMode
 from civicbus.schemas.codec.columns import ColumnCodec
 from civicbus.schemas.datasets import Catalogue
 from civicbus.schemas.published import catalogue_of
+from civicbus.schemas.registry import Registry
 from civicbus.schemas.views import View, check
 from civicbus.secrets import VIEWS, SecretStore, agreement_secret
 from civicbus.settings import secrets_folder
 from civicbus.stream_apps.running import Process
 from civicbus.stream_apps.views.evaluate import Evaluation
+from civicbus.stream_apps.views.expressions import keyed_hash
 from civicbus.stream_apps.views.stage import Inbox, Views
 from civicbus.transport.compacted import Follower
 from civicbus.transport.exactly_once import Loop, Worker
@@ -62,7 +62,7 @@ def _views(documents: Mapping[bytes, bytes], catalogue: Catalogue) -> Iterator[V
 
 def _inbox(view: View, registry: Registry, secret: bytes) -> Inbox:
     def hashed(key: bytes) -> bytes:
-        return hashlib.blake2b(key, key=secret, digest_size=16).hexdigest().encode()
+        return keyed_hash(secret, key).encode()
 
     return Inbox(
         view=view,

@@ -15,7 +15,7 @@ from operator import eq, ge, gt, le, lt, ne
 import polars as pl
 import pyarrow.compute as pc
 
-from civicbus.schemas.sql.nodes import Call, Expression, Field, Literal
+from civicbus.schemas.sql.nodes import Call, Expression, Field, Literal, fields_of
 from civicbus.schemas.sql.types import BIGINT, Kind, Type
 from civicbus.stream_apps.views.exact import asked
 
@@ -59,8 +59,14 @@ def dtype(kind: Type) -> pl.DataType:
 def compiled(expression: Expression, key: bytes | None = None) -> pl.Expr:
     """The Polars expression over a frame whose columns are named as :attr:`Field.column` says.
 
-    ``key`` is the agreement's own, which ``hash`` needs.
+    ``key`` is the agreement's own, which ``hash`` needs. What reads no field is evaluated here, once.
     """
+    if isinstance(expression, Call) and not fields_of(expression):
+        return pl.lit(pl.select(_compiled(expression, key)).to_series()).first()
+    return _compiled(expression, key)
+
+
+def _compiled(expression: Expression, key: bytes | None) -> pl.Expr:
     match expression:
         case Field():
             return pl.col(expression.column)

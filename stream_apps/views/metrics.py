@@ -4,7 +4,5 @@ from __future__ import annotations
 
 from prometheus_client import Counter
 
-from civicbus.freshness import END_TO_END as END_TO_END
-
 FORWARDED = Counter("civicbus_forwarded_total", "Rows and tombstones written to an inbox", ["agreement", "kind"])
 PARKED = Counter("civicbus_unforwarded_total", "Records that no view could read or hold", ["dataset", "reason"])

@@ -19,6 +19,7 @@ from xxhash import xxh3_64_intdigest
 
 from civicbus.errors import Unacceptable, Unavailable
 from civicbus.events import CAUSE, Headers
+from civicbus.freshness import END_TO_END
 from civicbus.names import AgreementId, DatasetId, Topic
 from civicbus.quarantine import Parked
 from civicbus.schemas.codec.columns import ColumnCodec
@@ -27,7 +28,7 @@ from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.datasets import Dataset
 from civicbus.schemas.views import View
 from civicbus.stream_apps.views.evaluate import Evaluation
-from civicbus.stream_apps.views.metrics import END_TO_END, FORWARDED, PARKED
+from civicbus.stream_apps.views.metrics import FORWARDED, PARKED
 from civicbus.transport.exactly_once import ANY_PARTITION, Batch, Output, Partition, Step
 
 CHUNK_ROWS = 5_000

@@ -1,9 +1,0 @@
-"""Commands: demo."""
-
-from __future__ import annotations
-
-import typer
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to the application."""
