@@ -80,7 +80,7 @@ def rotate_credentials(
     typer.echo(
         f"{principal} has a new secret, in {_place(here.secrets, principal)}; the old one is refused from now on."
     )
-    typer.echo("Connections that are open stay open until they end or prove themselves again.")
+    typer.echo("Connections that are open last until the broker asks for proof again, within the hour.")
     typer.echo(_RESTARTS.get(principal, f"Restart what {principal} runs: its publishers, readers and table."))
 
 

@@ -65,6 +65,8 @@ _SETTINGS: Mapping[str, object] = {
     "allow.everyone.if.no.acl.found": "false",
     "super.users": f"User:{OPERATOR};User:{BROKER}",
     "auto.create.topics.enable": "false",
+    # Every hour a connection proves again who it is: one made with a secret that was rotated ends then.
+    "connections.max.reauth.ms": 3_600_000,
     # One node: every copy is the only one.
     "default.replication.factor": 1,
     "min.insync.replicas": 1,
