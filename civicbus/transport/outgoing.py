@@ -1,8 +1,8 @@
 """A kafka-python producer for one topic with bounded memory, whose failures are told and never swallowed.
 
-kafka-python keeps any number of unsent records; here ``send`` waits once ``in_flight_bytes`` are on their way.
-Every record is acknowledged by all replicas or has failed ``DELIVERY_S`` seconds after it was sent; a failure
-is raised by its receipt, and by the next ``send``, ``flush`` or ``close``, once.
+kafka-python keeps any number of unsent records; here ``send`` waits once ``in_flight_bytes`` are on their way,
+and no wait is longer than ``DELIVERY_S`` seconds. A delivery that failed is raised by its receipt, and by the
+next ``send``, ``flush`` or ``close``, once.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from civicbus.transport.python_faults import fault_of, translated
 
 IN_FLIGHT_BYTES = 32 * 2**20
 DELIVERY_S = 60.0
+_REQUEST_S = 10.0
 
 # Measured against one broker on the same machine, 300-byte rows: batches of 256 KiB carry twice the records of
 # the default 16 KiB; zstd costs less than the checksum of the bytes that it saves; a longer linger only delays.
@@ -37,7 +38,7 @@ _OPTIONS: Options = {
     "max_request_size": 8 * 2**20,
     "delivery_timeout_ms": int(DELIVERY_S * 1000),
     "max_block_ms": 15_000,
-    "request_timeout_ms": 15_000,
+    "request_timeout_ms": int(_REQUEST_S * 1000),
     "reconnect_backoff_max_ms": 1_000,
     "allow_auto_create_topics": False,
 }
@@ -113,34 +114,32 @@ class Outgoing:
         self, endpoints: Endpoints, credentials: Credentials, topic: Topic, *, in_flight_bytes: int = IN_FLIGHT_BYTES
     ) -> None:
         """Connect; raises AccessDenied for refused credentials and Unavailable where no broker answers."""
-        # At debug level kafka-python logs the key and the value of every record.
-        logging.getLogger("kafka.producer.kafka").setLevel(logging.INFO)
+        _quieten()
         authenticate(endpoints, credentials)
         with translated():
             self._producer = python_producer(endpoints, credentials, _OPTIONS)
         self._topic = topic
         self._limit = in_flight_bytes
-        self._lock = threading.RLock()
+        self._sending = threading.Lock()
+        self._lock = threading.Lock()  # guards what follows; nobody waits for the broker while holding it
         self._in_flight: deque[Receipt] = deque()
         self._bytes = 0
-        self._failed: list[tuple[Receipt, CivicbusError]] = []
 
     def send(
         self, *, key: bytes | None, value: bytes | None, headers: Headers, event_id: str, sequence: int | None
     ) -> Receipt:
         """Hand a record over, waiting while too much is on its way; raises what failed before it."""
         size = _OVERHEAD_BYTES + len(key or b"") + len(value or b"")
-        with self._lock:
+        with self._sending:
             self._make_room(size)
-            if self._failed:
-                self._raise_failures()
             try:
                 future = self._producer.send(self._topic, key=key, value=value, headers=headers)
             except errors.KafkaError as error:
                 raise fault_of(error) from error
             receipt = Receipt(event_id, sequence, size, future)
-            self._in_flight.append(receipt)
-            self._bytes += size
+            with self._lock:
+                self._in_flight.append(receipt)
+                self._bytes += size
         return receipt
 
     def flush(self, timeout_s: float = DELIVERY_S) -> None:
@@ -151,17 +150,15 @@ class Outgoing:
         late = [receipt for receipt in waiting if not receipt.wait(deadline)]
         with self._lock:
             self._conclude()
-            self._raise_failures()
         if late:
             raise Unavailable(f"after {timeout_s:g} s the broker has not acknowledged {_named(late)}")
 
     def close(self) -> None:
-        """Flush and disconnect; raises what failed. Takes no longer than ``DELIVERY_S`` and a little."""
+        """Flush and disconnect; raises what failed or was not acknowledged, which is given up."""
         try:
-            self.flush(DELIVERY_S + 5.0)
+            self.flush(DELIVERY_S)
         finally:
-            with translated():
-                self._producer.close(5.0)
+            self._disconnect()
 
     def __enter__(self) -> Self:
         return self
@@ -169,27 +166,43 @@ class Outgoing:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _disconnect(self) -> None:
+        if self._in_flight:
+            # The library's own close waits for records and fails; its thread has to be told to give them up.
+            self._producer._sender.force_close()
+            self._producer._sender.join(2 * _REQUEST_S)
+        self._producer.close(0 if self._in_flight else _REQUEST_S)
+
     def _make_room(self, size: int) -> None:
-        self._conclude()
         deadline = time.monotonic() + DELIVERY_S
-        while self._in_flight and self._bytes + size > self._limit:
-            if not self._in_flight[0].wait(deadline):
-                raise Unavailable(f"the broker acknowledges nothing; on their way: {_named(list(self._in_flight))}")
+        while oldest := self._in_the_way(size):
+            if not oldest.wait(deadline):
+                raise Unavailable(f"the broker has acknowledged nothing for {DELIVERY_S:g} s")
+
+    def _in_the_way(self, size: int) -> Receipt | None:
+        """The change to wait for before one of this size may be sent."""
+        with self._lock:
             self._conclude()
+            full = self._in_flight and self._bytes + size > self._limit
+            return self._in_flight[0] if full else None
 
     def _conclude(self) -> None:
-        """Forget what is done at the front of the queue, and remember what of it failed."""
+        """Forget what is done at the front of the queue; raises what of it failed."""
+        failed: list[tuple[Receipt, CivicbusError]] = []
         while self._in_flight and self._in_flight[0].done:
             receipt = self._in_flight.popleft()
             self._bytes -= receipt.size
             failure = receipt.failure
             if failure is not None:
-                self._failed.append((receipt, failure))
-
-    def _raise_failures(self) -> None:
-        failed, self._failed = self._failed, []
+                failed.append((receipt, failure))
         if failed:
             raise _undelivered([receipt for receipt, _ in failed], failed[0][1])
+
+
+def _quieten() -> None:
+    """kafka-python logs rows at debug level, and warns that SCRAM sends a password, which it does not."""
+    logging.getLogger("kafka").setLevel(logging.INFO)
+    logging.getLogger("kafka.net.sasl.scram").setLevel(logging.ERROR)
 
 
 def _undelivered(failed: list[Receipt], first: CivicbusError) -> CivicbusError:
