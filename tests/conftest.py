@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 from docker.errors import DockerException
-from support.containers import POSTGRES_IMAGE, containers, docker_answers, kafka_image
-from support.platform import Member, Platform, unique
 
 from civicbus.infra import postgres
 from civicbus.infra.platform import start_platform
@@ -19,6 +17,8 @@ from civicbus.infra.provision import provision_department, provision_platform
 from civicbus.names import department_id
 from civicbus.secrets import OPERATOR, Credentials, SecretStore, principal_of
 from civicbus.settings import Endpoints, Settings, secrets_folder
+from support.containers import POSTGRES_IMAGE, containers, docker_answers, kafka_image
+from support.platform import Member, Platform, unique
 
 # A developer's convenience: the home of a platform that runs already, used instead of starting one.
 RUNNING_HOME = "CIVICBUS_TEST_HOME"

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import psycopg
 import pytest
-from support.attempts import VALUE, KafkaPython, Librdkafka, fetch_by_id, topic_id_of
-from support.platform import Member, Platform, Published, unique
 
 from civicbus.errors import AccessDenied, CivicbusError
 from civicbus.infra import access, databases
@@ -17,6 +15,8 @@ from civicbus.names import AGREEMENTS_TOPIC, CATALOGUE_TOPIC, AgreementId, Datas
 from civicbus.secrets import ADMISSION, VIEWS, Credentials, principal_of
 from civicbus.transport.admin import administration
 from civicbus.transport.authentication import authenticate
+from support.attempts import VALUE, KafkaPython, Librdkafka, fetch_by_id, topic_id_of
+from support.platform import Member, Platform, Published, unique
 
 Client = type[Librdkafka] | type[KafkaPython]
 both_clients = pytest.mark.parametrize("client", [Librdkafka, KafkaPython], ids=["confluent-kafka", "kafka-python"])

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 
 import pytest
-from support.platform import Platform, unique
 from typer.testing import CliRunner
 
 from civicbus.cli.main import app
@@ -14,6 +13,7 @@ from civicbus.errors import AccessDenied, ConfigurationError
 from civicbus.infra import databases
 from civicbus.secrets import Principal
 from civicbus.transport.authentication import authenticate
+from support.platform import Platform, unique
 
 Run = Callable[..., str]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from support.platform import Kept, Member, Platform, Published, unique
 
 from civicbus.errors import AccessDenied, ConfigurationError
 from civicbus.infra import access, databases, topics
@@ -23,6 +22,7 @@ from civicbus.secrets import ADMISSION, OPERATOR, VIEWS, Credentials, principal_
 from civicbus.transport.admin import administration
 from civicbus.transport.authentication import authenticate
 from civicbus.transport.resources import Binding, ByteQuota, Operation, Resource
+from support.platform import Kept, Member, Platform, Published, unique
 
 AGREEMENT = AgreementId("agreed")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.platform import Member, Platform
 
 from civicbus.errors import AccessDenied, ConfigurationError
 from civicbus.infra import databases
@@ -15,6 +14,7 @@ from civicbus.infra.sessions import operator_administration, operator_session
 from civicbus.secrets import BROKER, OPERATOR, VIEWS, Credentials, Principal
 from civicbus.transport.admin import administration
 from civicbus.transport.authentication import authenticate
+from support.platform import Member, Platform
 
 
 def accepted(platform: Platform, credentials: Credentials) -> None:
