@@ -7,8 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
+from civicbus.infra.processes import is_alive
 from civicbus.observe import Observed, observed
 
 _TIMEOUT_S = 0.8
@@ -44,4 +43,4 @@ def ask(process: Observed) -> Answer:
 
 def living(home: Path) -> list[Observed]:
     """The processes that left a run file and still run."""
-    return [process for process in observed(home) if psutil.pid_exists(process.pid)]
+    return [process for process in observed(home) if is_alive(process.pid)]

@@ -13,9 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from civicbus.errors import ConfigurationError, Unavailable
+from civicbus.infra.processes import is_alive
 
 CLEARING_S = 20.0
 _LOOK_S = 0.05
@@ -58,7 +57,7 @@ def _take(descriptor: int, home: Path) -> None:
     deadline = time.monotonic() + CLEARING_S
     while not _taken(descriptor):
         pid = _written_pid(descriptor)
-        if pid is not None and psutil.pid_exists(pid):
+        if pid is not None and is_alive(pid):
             raise ConfigurationError(
                 f"a platform already runs on {home}, pid {pid}",
                 mend="see it with `civicbus status`, or stop it with `civicbus down`",

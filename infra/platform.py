@@ -21,7 +21,7 @@ import psutil
 
 from civicbus.errors import ConfigurationError, Unavailable
 from civicbus.infra.lock import CLEARING_S, holder
-from civicbus.infra.processes import Phase, ProcessStatus, Snapshot, Tell, notice_of, snapshot_file, unheard
+from civicbus.infra.processes import Phase, ProcessStatus, Snapshot, Tell, is_alive, notice_of, snapshot_file, unheard
 from civicbus.infra.run import WRONG_CONFIGURATION, Order
 from civicbus.settings import Endpoints, Settings, logs_folder
 
@@ -67,7 +67,7 @@ class RunningPlatform:
     def _end(self, limit_s: float) -> None:
         self.process.wait(limit_s)
         self.leash.close()
-        if not _is_free_within(self.home, CLEARING_S):
+        if not _is_released_within(self.home, self.process.pid, CLEARING_S):
             raise Unavailable(f"the platform on {self.home} does not end", mend="run `civicbus doctor`")
 
 
@@ -103,12 +103,11 @@ def stop_platform(home: Path) -> bool:
     members = _members(home, supervisor)
     with suppress(ProcessLookupError):
         os.kill(supervisor, signal.SIGTERM)
-    if not _is_free_within(home, STOP_WITHIN_S):
+    if not _is_released_within(home, supervisor, STOP_WITHIN_S):
         with suppress(ProcessLookupError):
             os.kill(supervisor, signal.SIGKILL)
-        _is_free_within(home, CLEARING_S)
-    _, left = psutil.wait_procs(members, timeout=CLEARING_S)
-    if left:
+        _is_released_within(home, supervisor, CLEARING_S)
+    if left := _left_after(members, CLEARING_S):
         pids = ", ".join(str(process.pid) for process in left)
         raise Unavailable(f"processes of the platform still run: {pids}", mend=f"end them with kill -9 {pids}")
     return True
@@ -180,13 +179,24 @@ def _members(home: Path, supervisor: int) -> list[psutil.Process]:
     return found
 
 
+def _left_after(processes: list[psutil.Process], limit_s: float) -> list[psutil.Process]:
+    """Those that have not ended in time."""
+    deadline = time.monotonic() + limit_s
+    while left := [process for process in processes if process.is_running() and is_alive(process.pid)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_LOOK_S)
+    return left
+
+
 def _snapshot_processes(home: Path) -> tuple[ProcessStatus, ...]:
     return Snapshot.load(home).processes if snapshot_file(home).exists() else ()
 
 
-def _is_free_within(home: Path, limit_s: float) -> bool:
+def _is_released_within(home: Path, supervisor: int, limit_s: float) -> bool:
+    """Whether this supervisor and its watchdog let go of the home in time."""
     deadline = time.monotonic() + limit_s
-    while holder(home) is not None:
+    while holder(home) == supervisor:
         if time.monotonic() > deadline:
             return False
         time.sleep(_LOOK_S)

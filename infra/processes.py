@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
+import psutil
 from pydantic import BaseModel, ConfigDict
 
 from civicbus.errors import ConfigurationError
@@ -130,6 +131,14 @@ class Snapshot(BaseModel):
 
     def save(self, home: Path) -> None:
         replace_text(snapshot_file(home), self.model_dump_json())
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; one that has ended and that nobody has waited for does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def snapshot_file(home: Path) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import psutil
 from pydantic import BaseModel, ConfigDict
 
 from civicbus.errors import CivicbusError, ConfigurationError
@@ -18,7 +17,7 @@ from civicbus.infra.disk import full_disk_named, require_room
 from civicbus.infra.guard import Guard
 from civicbus.infra.lock import home_lock
 from civicbus.infra.plan import app_services, platform_plan
-from civicbus.infra.processes import Tell, unheard
+from civicbus.infra.processes import Tell, is_alive, unheard
 from civicbus.infra.report import Report
 from civicbus.infra.supervisor import Supervisor
 from civicbus.observe import observed
@@ -76,7 +75,7 @@ def _run(order: Order, home: Path, lock: int, attention: Attention, listen: Tell
 def _clear_run_files(home: Path) -> None:
     """What killed processes left would be taken for living ones."""
     for process in observed(home):
-        if not psutil.pid_exists(process.pid):
+        if not is_alive(process.pid):
             (run_folder(home) / f"{process.process}.json").unlink(missing_ok=True)
 
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
-
 from civicbus.infra.health import ask, living
 from civicbus.infra.lock import holder
-from civicbus.infra.processes import Phase, ProcessStatus, Snapshot, State, snapshot_file
+from civicbus.infra.processes import Phase, ProcessStatus, Snapshot, State, is_alive, snapshot_file
 from civicbus.settings import Endpoints, endpoints_file
 
 
@@ -45,7 +43,7 @@ class PlatformView:
 def platform_view(home: Path, now: float | None = None) -> PlatformView | None:
     """None where no platform runs on this home."""
     supervisor = holder(home)
-    if supervisor is None or not psutil.pid_exists(supervisor) or not snapshot_file(home).exists():
+    if supervisor is None or not is_alive(supervisor) or not snapshot_file(home).exists():
         return None
     snapshot = Snapshot.load(home)
     if snapshot.supervisor != supervisor:

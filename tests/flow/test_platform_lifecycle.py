@@ -18,11 +18,12 @@ import pytest
 
 from civicbus.infra import databases, jars
 from civicbus.infra.lock import holder
+from civicbus.infra.status import platform_view
 from civicbus.infra.wipe import wipe
 from civicbus.secrets import OPERATOR, SecretStore
 from civicbus.settings import Endpoints, Settings, secrets_folder
 
-COMMAND = os.environ.get("CB", str(Path(sys.executable).with_name("civicbus")))
+COMMAND = str(Path(sys.executable).with_name("civicbus"))
 LIMIT_S = 120
 
 
@@ -70,6 +71,11 @@ def until(condition, what, limit_s=LIMIT_S):
     return found
 
 
+def healthy(home):
+    view = platform_view(home)
+    return view is not None and view.healthy
+
+
 def status(home):
     return json.loads(run(home, "status", "--json").stdout)
 
@@ -104,7 +110,8 @@ def test_a_platform_from_up_to_down(home):
     """One start for many truths, since a start takes seconds."""
     assert run(home, "status").returncode == 3
     up = start(home)
-    until(lambda: run(home, "status").returncode == 0, "everything is ready")
+    until(lambda: healthy(home), "everything is ready")
+    assert run(home, "status").returncode == 0
     supervisor = status(home)["supervisor"]
     assert supervisor == holder(home)
     everything = members(supervisor)
@@ -129,8 +136,9 @@ def test_a_platform_from_up_to_down(home):
 
     killed = part(home, "registry")["pid"]
     os.kill(killed, signal.SIGKILL)
-    until(lambda: run(home, "status").returncode == 1, "the death shows")
-    until(lambda: run(home, "status").returncode == 0, "it runs again")
+    until(lambda: not healthy(home), "the death shows")
+    assert run(home, "status").returncode == 1
+    until(lambda: healthy(home), "it runs again")
     assert part(home, "registry")["restarts"] == 1
     assert part(home, "registry")["pid"] != killed
     everything = members(supervisor)
@@ -148,7 +156,7 @@ def test_a_platform_from_up_to_down(home):
 
 def test_kill_9_of_the_supervisor_leaves_nothing_and_of_two_starts_after_it_one_finds_the_data(home):
     up = start(home)
-    until(lambda: run(home, "status").returncode == 0, "everything is ready")
+    until(lambda: healthy(home), "everything is ready")
     sql(home, "CREATE TABLE kept AS SELECT 7 AS number")
     everything = members(up.pid)
     up.kill()

@@ -5,10 +5,10 @@ import signal
 import time
 
 import pytest
-from stage import LIMIT_S, SLEEP, STEADY, described, lives, staged, until
 
 from civicbus.infra.charge import backoff_s
 from civicbus.infra.processes import State
+from support.supervision import LIMIT_S, SLEEP, STEADY, described, lives, staged, until
 
 
 @pytest.fixture

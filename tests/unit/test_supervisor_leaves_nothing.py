@@ -5,7 +5,8 @@ import signal
 import sys
 
 import pytest
-from stage import LIMIT_S, Stage, described, lives, staged, until
+
+from support.supervision import LIMIT_S, Stage, described, lives, staged, until
 
 # Writes a file when it is asked to end as PostgreSQL is, by SIGINT.
 POLITE = (

@@ -56,7 +56,8 @@ class Stage:
         plan = {"services": services, "steps": steps or {}, "tied": tied}
         (self.folder / "plan.json").write_text(json.dumps(plan))
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("supervised.py")), str(self.folder)],
+            [sys.executable, "-m", "support.supervised", str(self.folder)],
+            cwd=Path(__file__).parents[1],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

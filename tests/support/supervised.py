@@ -1,6 +1,6 @@
 """Runs a supervisor over the small processes that a test describes, in a process that a test may kill.
 
-``python supervised.py <folder>`` reads ``<folder>/plan.json``; ``<folder>/desired.json`` may change meanwhile.
+``python -m support.supervised <folder>`` reads ``<folder>/plan.json``; ``<folder>/desired.json`` may change meanwhile.
 Each notice is a line of ``<folder>/notices``; the last snapshot is ``<folder>/processes.json``.
 """
 
