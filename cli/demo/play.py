@@ -21,8 +21,9 @@ from civicbus.cli.demo.proof import prove, unread
 from civicbus.cli.demo.screen import Screen
 from civicbus.cli.demo.summary import Summary
 from civicbus.cli.demo.watching import Watch
-from civicbus.cli.notices import NoticePrinter
+from civicbus.cli.platform import Narrator
 from civicbus.errors import ConfigurationError, Unavailable
+from civicbus.infra.desired import add_tables
 from civicbus.infra.platform import RunningPlatform, start_platform
 from civicbus.infra.provision import provision_department
 from civicbus.names import DatasetId
@@ -93,8 +94,9 @@ class Play:
         began_s = time.monotonic()
         summary = Summary(home=self.here.home)
         agreements = self._about({source.dataset.id for source in sources})
-        with NoticePrinter(self.console) as notices:
-            platform = start_platform(self.here.settings, listen=notices)
+        narrator = Narrator(self.here.home, self.console)
+        with narrator:
+            platform = start_platform(self.here.settings, listen=narrator)
         try:
             self._prepare(sources, [agreement for agreement, _ in agreements])
             summary.started_s = time.monotonic() - began_s
@@ -121,6 +123,7 @@ class Play:
         departments = {name: self.catalogue.departments[name] for name in sorted(parties)}
         apply_catalogue(endpoints, secrets, Catalogue(departments=departments, datasets=datasets))
         activate(endpoints, secrets, agreements)
+        add_tables(self.here.home, {agreement.subscriber for agreement in agreements if agreement.delivery.table})
 
     def _go_on(
         self,

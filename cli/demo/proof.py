@@ -167,7 +167,7 @@ def _expected(agreement: Agreement, tables: Mapping[DatasetId, pa.Table], key: b
             connection.register(f"records_{number}", table)
             connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{dataset.department}"')
             connection.execute(f'CREATE VIEW "{dataset.department}"."{dataset.name}" AS FROM records_{number}')
-        return connection.execute(agreement.select).to_arrow_table()
+        return connection.sql(agreement.select).to_arrow_table()
 
 
 def _table(endpoints: Endpoints, subscriber: Credentials, view: View) -> pa.Table:
