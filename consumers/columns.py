@@ -120,9 +120,10 @@ def _possible(field: str) -> str:
 
 
 def _free(name: str, taken: set[str]) -> str:
-    while name in taken:
-        name += "_"
-    return name
+    suffix = ""
+    while (candidate := name[: LONGEST_NAME - len(suffix)] + suffix) in taken:
+        suffix += "_"
+    return candidate
 
 
 def _type(kind: pa.DataType) -> str:

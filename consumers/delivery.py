@@ -34,7 +34,7 @@ from civicbus.transport.metrics import BATCH_RECORDS, LAG_RECORDS, LAST_COMMIT
 
 log = structlog.get_logger()
 
-LOOK_EVERY_S = 5.0
+LOOK_EVERY_S = 2.0
 POLL_TIMEOUT_S = 0.2
 
 
@@ -224,9 +224,9 @@ class Delivery:
         flowing = inbox.state
         with self._failing(inbox):
             prepared = self._decoding.prepare(records)
-            newer = flowing.table.conflict(prepared)
-            if newer is not None:
-                self._start_over(inbox, flowing.table.stored.generation, "a column has another type now", newer)
+            newest = self._reshaping(topic, flowing.table, prepared)
+            if newest is not None:
+                self._start_over(inbox, flowing.table.stored.generation, "a column has another type now", newest)
                 self._reopen(inbox)
                 return
             moves = _moves(records, flowing.table.committed)
@@ -234,6 +234,15 @@ class Delivery:
             self._conclude(inbox, flowing, prepared, written)
             BATCH_RECORDS.observe(len(records))
             flowing.read_to.update({move.partition: move.new for move in moves})
+
+    def _reshaping(self, topic: Topic, table: InboxTable, prepared: Prepared) -> Shaped | None:
+        """The topic's newest schema, where rows have it and the table cannot hold them.
+
+        Rows of an older schema that the table cannot hold are cast, or refused one by one.
+        """
+        strange = [rows.shaped for rows in prepared.rows if not table.takes(rows.shaped)]
+        newest = self._decoding.newest(topic) if strange else None
+        return newest if newest in strange else None
 
     def _conclude(self, inbox: Inbox, flowing: Flowing, prepared: Prepared, written: Written) -> None:
         """The batch is visible: count it, and remember that this inbox can go on."""

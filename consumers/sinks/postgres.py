@@ -18,7 +18,7 @@ from psycopg.rows import args_row
 from psycopg.sql import SQL, Composed, Identifier
 
 from civicbus.consumers import positions
-from civicbus.consumers.columns import Fit, Shape, fit, new_shape, widest
+from civicbus.consumers.columns import LONGEST_NAME, Fit, Shape, fit, new_shape, widest
 from civicbus.consumers.positions import Move, State, Stored
 from civicbus.consumers.rows import UNSTORABLE, Prepared, Refused, Rows, Shaped, key_text
 from civicbus.errors import ConfigurationError
@@ -107,17 +107,15 @@ class InboxTable:
         self._name = Identifier(_schema(stored.state), agreement)
         self._shape = shape_of(session, _schema(stored.state), agreement)
         self._columns = stored.columns
-        self._schema_id = stored.schema_id
+        self._fitting: set[int] = set()
         self._inserts: dict[int, bytes] = {}
         self._refusals = _has_refusals(session, stored.topic)
 
     @property
     def damage(self) -> str | None:
         """What somebody took away from the table, if anything."""
-        if self.stored.schema_id is None:
-            return None
         if self._shape is None:
-            return "the table is missing"
+            return "the table is missing" if self._columns else None
         if missing := sorted(set(self._columns) - set(self._shape.types)):
             return f"columns are missing: {', '.join(missing)}"
         return None
@@ -126,13 +124,9 @@ class InboxTable:
     def exists(self) -> bool:
         return self._shape is not None
 
-    def conflict(self, prepared: Prepared) -> Shaped | None:
-        """A newer schema whose types the table cannot hold, if rows have one."""
-        for rows in prepared.rows:
-            newer = self._schema_id is None or rows.shaped.schema_id > self._schema_id
-            if newer and self._shape is not None and fit(self._shape, rows.shaped.types).conflicts:
-                return rows.shaped
-        return None
+    def takes(self, shaped: Shaped) -> bool:
+        """Whether the table can hold this schema's rows, at most after being altered."""
+        return self._shape is None or not fit(self._shape, shaped.types).conflicts
 
     def make(self, shaped: Shaped) -> None:
         """Make the table before its first row comes, so that an empty inbox has an empty table."""
@@ -176,30 +170,34 @@ class InboxTable:
     # Columns.
 
     def _take_shape(self, shaped: Shaped) -> None:
-        """Make the table, or alter it, so that rows of this schema fit; remember how they are inserted."""
-        if shaped.schema_id in self._inserts:
+        """Make the table, or alter it, so that rows of this schema fit."""
+        if shaped.schema_id in self._fitting:
             return
         if self._shape is None:
             self._shape = new_shape(shaped.types)
-            self._session.execute(_create(self._name, self._shape))
+            self._session.execute(_create(self._name, self.agreement, self.stored.generation, self._shape))
         change = fit(self._shape, shaped.types)
         _alter(self._session, self._name, change)
         self._shape = widest(self._shape, change)
         self._columns = (*self._columns, *(c.name for c in change.columns if c.name not in self._columns))
-        self._schema_id = max(shaped.schema_id, self._schema_id or 0)
-        positions.shaped_for(self._session, self.stored.topic, self.stored.generation, self._schema_id, self._columns)
-        # A new column changes every statement.
-        self._inserts = {shaped.schema_id: self._insert(change).as_bytes(self._session)}
+        positions.shaped(self._session, self.stored.topic, self.stored.generation, self._columns)
+        self._fitting.add(shaped.schema_id)
+        self._inserts.clear()
 
-    def _insert(self, change: Fit) -> Composed:
-        assert self._shape is not None  # noqa: S101 - the caller just made it
-        casts = [
-            SQL("{}::{}").format(Identifier(f"c{place}"), _type(self._shape.types[column.name]))
-            for place, column in enumerate(change.columns)
-        ]
-        names = [column.name for column in change.columns]
-        select = SQL("SELECT k, {} FROM pg_temp.civicbus_stage").format(SQL(", ").join(casts))
-        return _upsert(self._name, self._shape.key, names, self._columns, select)
+    def _insert(self, shaped: Shaped) -> bytes:
+        """The statement that takes this schema's rows from the stage."""
+        assert self._shape is not None  # noqa: S101 - the table has taken its shape
+        if shaped.schema_id not in self._inserts:
+            columns = fit(self._shape, shaped.types).columns
+            casts = [
+                SQL("{}::{}").format(Identifier(f"c{place}"), _type(self._shape.types[column.name]))
+                for place, column in enumerate(columns)
+            ]
+            select = SQL("SELECT k, {} FROM pg_temp.civicbus_stage").format(SQL(", ").join(casts))
+            names = [column.name for column in columns]
+            statement = _upsert(self._name, self._shape.key, names, self._columns, select)
+            self._inserts[shaped.schema_id] = statement.as_bytes(self._session)
+        return self._inserts[shaped.schema_id]
 
     # Rows.
 
@@ -208,7 +206,7 @@ class InboxTable:
         try:
             with self._session.transaction():
                 self._stage.copy(rows)
-                self._session.execute(self._inserts[rows.shaped.schema_id])
+                self._session.execute(self._insert(rows.shaped))
         except psycopg.Error as error:
             if not is_row_fault(error):
                 raise
@@ -279,9 +277,9 @@ class InboxTable:
             with self._session.transaction():
                 self._session.execute(SQL("DROP TABLE {}").format(live))
         except psycopg.errors.DependentObjectsStillExist:
-            aside = Identifier(f"{self.agreement[:50]}_until_{self.stored.generation}")
+            aside = Identifier(f"until~{self.stored.generation}~{self.agreement}"[:LONGEST_NAME])
             self._session.execute(SQL("ALTER TABLE {} RENAME TO {}").format(live, aside))
-            log.warning("table_set_aside", agreement=self.agreement, name=aside.as_string(self._session))
+            log.warning("table_set_aside", agreement=self.agreement, name=aside.as_string())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,8 +322,8 @@ def start_over(session: Session, restart: Restart) -> None:
             session.execute(SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(next_table, live))
         elif rebuild and restart.shaped is not None:
             shape = new_shape(restart.shaped.types)
-            session.execute(_create(next_table, shape))
-            positions.shaped_for(session, restart.topic, generation, restart.shaped.schema_id, list(shape.types))
+            session.execute(_create(next_table, restart.agreement, generation, shape))
+            positions.shaped(session, restart.topic, generation, list(shape.types))
     log.info("starting_over", agreement=restart.agreement, reason=restart.reason)
 
 
@@ -360,9 +358,11 @@ def _has_refusals(session: Session, topic: Topic) -> bool:
     return found.fetchone() is not None
 
 
-def _create(table: Identifier, shape: Shape) -> Composed:
+def _create(table: Identifier, agreement: AgreementId, generation: int, shape: Shape) -> Composed:
+    """The statement that makes a table. Its index has a name that is no agreement's and no other generation's."""
+    index = Identifier(f"~{generation}~{agreement}"[:LONGEST_NAME])
     columns = [SQL("{} {}").format(Identifier(name), _type(kind)) for name, kind in shape.types.items()]
-    key = SQL("{} text PRIMARY KEY").format(Identifier(shape.key))
+    key = SQL("{} text CONSTRAINT {} PRIMARY KEY").format(Identifier(shape.key), index)
     return SQL("CREATE TABLE {} ({})").format(table, SQL(", ").join([key, *columns]))
 
 

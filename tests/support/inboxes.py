@@ -44,6 +44,7 @@ class InboxWriter:
         partitions: int = 2,
     ) -> None:
         self.agreement = agreement
+        self.department = department
         self.topic = inbox_topic(department, agreement)
         self._registry = Registry(endpoints.registry_url)
         activate_inbox(endpoints, secrets, department, agreement, partitions)
@@ -59,6 +60,11 @@ class InboxWriter:
         self._schema_id = self._registry.register(value_subject(self.topic), schema)
         self._codec = RowCodec(schema)
         return self._schema_id
+
+    def force(self, schema: AvroSchema) -> None:
+        """Use a schema that cannot read what was written before, against the registry's rule."""
+        self._registry.set_compatibility(value_subject(self.topic), "NONE")
+        self.use(schema)
 
     def value(self, row: Row) -> bytes:
         return frame(self._schema_id, self._codec.encode(row))
