@@ -153,8 +153,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         shift += 7
         if shift > 63:
             raise _Fault("a number is longer than 10 bytes")
-    if byte == 0 or number >= 2**64:
-        raise _Fault("a number is not in its shortest form or not of 64 bits")
+    if byte == 0:
+        raise _Fault("a number is not in its shortest form")
     return (number >> 1) ^ -(number & 1), at
 
 

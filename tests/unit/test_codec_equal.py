@@ -23,7 +23,7 @@ from civicbus.schemas.codec.tree import Json
 from support.avro import record, rows, schemas, spoiled
 
 Row = dict[str, object]
-generated = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+generated = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 ids = st.integers(0, 2**32 - 1)
 
 

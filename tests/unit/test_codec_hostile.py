@@ -94,6 +94,11 @@ def test_hostile_bytes_are_refused_with_the_field(type_: Json, body: bytes) -> N
         assert (fault.reason, fault.field) == (Reason.BYTES, "at")
 
 
+def test_no_item_is_read_where_more_are_claimed_than_bytes_are_left() -> None:
+    for fault in outcomes(record(("at", ARRAY)), varint(1000) + b"\x07"):
+        assert fault.detail == "a count is greater than the bytes left"
+
+
 @pytest.mark.parametrize("type_", ["int", "bytes"])
 def test_bytes_after_the_row_are_refused(type_: Json) -> None:
     for fault in outcomes(record(("at", type_)), b"\x00\x00"):

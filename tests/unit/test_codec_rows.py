@@ -91,6 +91,7 @@ def test_other_forms_of_a_value_are_written_as_the_value(type_: Json, value: obj
         (UUID_TEXT, "{00000000-0000-0000-0000-000000000005}"),
         (MONEY, Decimal("1.234")),
         (MONEY, Decimal("1000")),
+        (MONEY, Decimal("-1000")),
         (MONEY, Decimal("NaN")),
         (MONEY, Decimal("1E+999999")),
         (MONEY, Decimal("1E-999999")),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import fastavro
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from civicbus.errors import Unacceptable
@@ -17,6 +17,8 @@ from civicbus.schemas.codec.parse import DEPTH, FIELDS, FIXED_BYTES, SYMBOLS, TE
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.codec.tree import Json
 from support.avro import record, schemas
+
+generated = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def row(*types: Json) -> str:
@@ -191,6 +193,7 @@ def test_a_refusal_names_the_place() -> None:
     assert refusal(row("int", street)).startswith("schema.f1.street: ")
 
 
+@generated
 @given(schemas())
 def test_the_canonical_text_is_its_own_canonical_text(schema: AvroSchema) -> None:
     again = AvroSchema.parse(schema.text)
@@ -205,6 +208,7 @@ def shuffled(document: Json, order: Callable[[list[str]], list[str]]) -> Json:
     return document
 
 
+@generated
 @given(schemas(), st.randoms())
 def test_white_space_order_and_documentation_do_not_change_the_fingerprint(schema: AvroSchema, random) -> None:
     def order(keys: list[str]) -> list[str]:
@@ -216,6 +220,7 @@ def test_white_space_order_and_documentation_do_not_change_the_fingerprint(schem
     assert AvroSchema.parse(json.dumps(document, indent=3)) == schema
 
 
+@generated
 @given(schemas())
 def test_fastavro_reads_every_accepted_schema(schema: AvroSchema) -> None:
     fastavro.parse_schema(json.loads(schema.text))
@@ -245,6 +250,18 @@ def test_a_default_and_an_alias_change_the_fingerprint_for_they_change_what_is_r
     assert record({"name": "a", "type": "double", "default": 1}) == record(
         {"name": "a", "type": "double", "default": 1.0}
     )
+
+
+def test_the_order_in_which_a_default_is_written_does_not_matter() -> None:
+    counts: Json = {"type": "map", "values": "double"}
+    numbers: Json = [{"name": "n", "type": "int"}, {"name": "m", "type": "int"}]
+    place: Json = {"type": "record", "name": "p", "fields": numbers}
+    for type_, one, other in (
+        (counts, {"k": 1, "l": 2.0}, {"l": 2, "k": 1.0}),
+        (place, {"n": 1, "m": 2}, {"m": 2, "n": 1}),
+    ):
+        former, current = ({"name": "a", "type": type_, "default": default} for default in (one, other))
+        assert record(former) == record(current)
 
 
 @pytest.mark.parametrize(
