@@ -71,11 +71,12 @@ class Parked:
         return headers + [(ORIGINAL + name, value) for name, value in self.original_headers]
 
 
-def parse(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> Parked:
+def parse(value: bytes | None, headers: Iterable[tuple[str, str | bytes | None]]) -> Parked:
     """The parked record in a quarantine topic's record; raises Unacceptable where a header is missing or wrong."""
     own: dict[str, bytes | None] = {}
     original: list[tuple[str, bytes | None]] = []
-    for name, content in headers:
+    for name, given in headers:
+        content = given.encode() if isinstance(given, str) else given
         if name.startswith(ORIGINAL):
             original.append((name.removeprefix(ORIGINAL), content))
         else:

@@ -220,3 +220,30 @@ def generations(session: Session) -> dict[Topic, int]:
     """The generation of every inbox, as the database has it now."""
     with session.cursor(row_factory=tuple_row) as cursor:
         return dict(cursor.execute("SELECT topic, generation FROM civicbus.inboxes").fetchall())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """An inbox as its table shows it."""
+
+    topic: Topic
+    state: State
+    reason: str
+    caught_up_at: datetime
+    refused: int
+
+
+def overview(session: Session) -> list[Overview]:
+    """Every inbox that has been read; none where no table process has run."""
+    if session.execute("SELECT to_regclass('civicbus.inboxes')").fetchone() == (None,):
+        return []
+    with session.cursor(row_factory=kwargs_row(_overview)) as cursor:
+        return cursor.execute(
+            "SELECT topic, state, reason, caught_up_at,"
+            " (SELECT count(*) FROM civicbus.refused AS r WHERE r.topic = i.topic) AS refused"
+            " FROM civicbus.inboxes AS i ORDER BY topic"
+        ).fetchall()
+
+
+def _overview(*, topic: str, state: str, reason: str, caught_up_at: datetime, refused: int) -> Overview:
+    return Overview(topic=Topic(topic), state=State(state), reason=reason, caught_up_at=caught_up_at, refused=refused)

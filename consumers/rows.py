@@ -182,7 +182,7 @@ def _storable(column: pa.Array) -> pa.Array:
     if pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return _texts(column, lambda value: f"\\x{value.hex()}")
     if pa.types.is_nested(kind):
-        return _texts(column, lambda value: json.dumps(_plain(value)))
+        return _texts(column, lambda value: json.dumps(plain(value)))
     return column
 
 
@@ -193,13 +193,13 @@ def _texts(column: pa.Array, text: Callable[[Any], str]) -> pa.Array:
     return texts
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """A nested value as JSON has it: times, decimals and what JSON has no number for as text."""
     match value:
         case dict():
-            return {name: _plain(inner) for name, inner in value.items()}
+            return {name: plain(inner) for name, inner in value.items()}
         case list():
-            return [_plain(inner) for inner in value]
+            return [plain(inner) for inner in value]
         case None | bool() | int() | str():
             return value
         case float():
