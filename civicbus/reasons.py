@@ -1,4 +1,7 @@
-"""Why a record was refused: codes with their mend. Codes are stable; they appear in headers and metrics."""
+"""Why a record was refused: codes, what each means and its mend. Codes are stable; they appear in headers and metrics.
+
+``docs/refusals.md`` is made from these tables.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """A refusal code. :data:`MENDS` says for each what the publisher does next."""
+    """A refusal code. :data:`MEANINGS` says what was found, :data:`MENDS` what the publisher does next."""
 
     FRAME = "frame"
     SCHEMA_UNKNOWN = "schema_unknown"
@@ -28,9 +31,32 @@ class Reason(StrEnum):
     QUALITY_RANGE = "quality_range"
     QUALITY_LENGTH = "quality_length"
     UNREADABLE_ROW = "unreadable_row"
-    REPEATED_KEY = "repeated_key"
     TOO_LARGE = "too_large"
 
+
+MEANINGS: dict[Reason, str] = {
+    Reason.FRAME: "The value does not begin with the Confluent frame.",
+    Reason.SCHEMA_UNKNOWN: "The registry has no schema of the id in the frame.",
+    Reason.SCHEMA_UNSAFE: "The schema could make a decoder run away, so no row is read with it.",
+    Reason.SCHEMA_FOREIGN: "The schema is registered, but the catalogue does not list it for this dataset.",
+    Reason.BYTES: "The bytes are no row of the schema: cut short, too long, or a value out of its range.",
+    Reason.KEY_MISSING: "The change has no Kafka key, or a key field of its row is empty.",
+    Reason.KEY_MISMATCH: "The Kafka key names another record than the row.",
+    Reason.HEADER_MISSING: "A header that every change carries is missing.",
+    Reason.HEADER_INVALID: "A header's value is not of its form.",
+    Reason.SOURCE_FOREIGN: "ce_source names somebody who does not own the dataset.",
+    Reason.TIME_AHEAD: "ce_time lies more than 5 minutes in the future.",
+    Reason.SEQUENCE_STALE: "ce_sequence is lower than the last admitted one of this record.",
+    Reason.SEQUENCE_CONFLICT: "ce_sequence was admitted for this record already, with another row.",
+    Reason.SEQUENCE_UNUSED: "The change carries ce_sequence, and its dataset has none.",
+    Reason.QUALITY_REQUIRED: "A field that is required is null or empty.",
+    Reason.QUALITY_PATTERN: "A text does not match its field's pattern.",
+    Reason.QUALITY_ALLOWED: "A text is not among its field's allowed values.",
+    Reason.QUALITY_RANGE: "A number is below its field's minimum, above its maximum, or NaN.",
+    Reason.QUALITY_LENGTH: "A text is shorter or longer than its field allows.",
+    Reason.UNREADABLE_ROW: "A row of the source file could not be read as the dataset's types.",
+    Reason.TOO_LARGE: "The record has more bytes than its dataset's max_bytes.",
+}
 
 MENDS: dict[Reason, str] = {
     Reason.FRAME: "Send the Confluent frame: byte 0x00, a 4-byte big-endian schema id, then the Avro bytes.",
@@ -53,6 +79,5 @@ MENDS: dict[Reason, str] = {
     Reason.QUALITY_RANGE: "Correct the field; it lies outside the range in the catalogue.",
     Reason.QUALITY_LENGTH: "Correct the field; its length lies outside what the catalogue allows.",
     Reason.UNREADABLE_ROW: "Correct the row in the source file; its value does not fit the field's type.",
-    Reason.REPEATED_KEY: "One file names this record twice; the last row was used.",
     Reason.TOO_LARGE: "Make the record smaller than the size the catalogue allows.",
 }
