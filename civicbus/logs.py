@@ -24,4 +24,6 @@ def configure(process: str, level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    # At debug level kafka-python logs its clients' options, their passwords among them.
+    logging.getLogger("kafka").setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(process=process)

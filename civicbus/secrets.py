@@ -83,6 +83,13 @@ class SecretStore:
             self._write(path, fresh(principal))
         return Credentials(principal, json.loads(path.read_text())["password"])
 
+    def candidates(self, principal: Principal) -> tuple[Credentials, ...]:
+        """The principal's secret, and behind it the one that a rotation cut short may have made true already."""
+        path = self._prepared_path(principal)
+        if not path.exists():
+            return (self.read(principal),)
+        return (self.read(principal), Credentials(principal, json.loads(path.read_text())["password"]))
+
     def prepared(self) -> tuple[Principal, ...]:
         """The principals whose rotation was begun and not finished."""
         return tuple(Principal(path.stem) for path in sorted(self.folder.glob("*.next")))

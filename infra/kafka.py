@@ -13,10 +13,11 @@ import base64
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from civicbus.errors import Unavailable
+from civicbus.errors import AccessDenied, Unavailable
 from civicbus.infra.disk import full_disk_named, require_room, write_private
 from civicbus.infra.jars import Progress, jars, locked, silent
 from civicbus.infra.java import ENVIRONMENT, Program, QuickStart, properties
@@ -121,7 +122,7 @@ def prepare(home: Path, settings: Settings, ports: Ports, progress: Progress = s
     return Service(
         name="kafka",
         command=program.command(str(_settings_file(home)), options=[*quick.options(), _logging(home)]),
-        ready=partial(_answers, ports, operator),
+        ready=partial(_answers, ports, secrets),
         environment=ENVIRONMENT,
         folder=folder,
         ready_timeout_s=_READY_WITHIN_S,
@@ -192,13 +193,21 @@ def _cluster_id() -> str:
     return text if not text.startswith("-") else _cluster_id()
 
 
-def _answers(ports: Ports, operator: Credentials) -> bool:
-    """An authenticated request is answered; raises AccessDenied where the secrets are not the broker's."""
+def _answers(ports: Ports, secrets: SecretStore) -> bool:
+    """An authenticated request is answered; raises AccessDenied where no secret of the operator is the broker's."""
     if not is_served(ports.kafka):
         return False
     endpoints = Endpoints(
         bootstrap_servers=bootstrap_servers(ports), registry_url="", database_host="", database_port=0
     )
+    *others, last = secrets.candidates(OPERATOR)
+    for operator in others:
+        with suppress(AccessDenied):
+            return _lets_in(endpoints, operator)
+    return _lets_in(endpoints, last)
+
+
+def _lets_in(endpoints: Endpoints, operator: Credentials) -> bool:
     try:
         authenticate(endpoints, operator, timeout_s=_ASK_FOR_S)
     except Unavailable:

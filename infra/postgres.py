@@ -111,7 +111,8 @@ class Place:
 def prepare(home: Path, settings: Settings, ports: Ports) -> Service:
     """Make the cluster and its configuration: whatever is not done yet. The service is then ready to start."""
     programs = _programs(settings)
-    operator = SecretStore(secrets_folder(home)).ensure(OPERATOR)
+    secrets = SecretStore(secrets_folder(home))
+    operator = secrets.ensure(OPERATOR)
     with full_disk_named(home, "PostgreSQL's files"):
         place = _place(home)
         binaries = _reachable(programs, place)
@@ -123,7 +124,7 @@ def prepare(home: Path, settings: Settings, ports: Ports) -> Service:
     return Service(
         name="postgres",
         command=(str(binaries / "postgres"), "-D", str(place.data), "-c", f"config_file={place.settings}"),
-        ready=partial(_answers, ports, operator),
+        ready=partial(_answers, ports, secrets),
         folder=place.folder,
         run_as=place.run_as,
         stop_signal=signal.SIGINT,  # "fast": end the sessions, write everything, stop
@@ -322,8 +323,16 @@ def _is_alive(pid: int, began: int) -> bool:
         return False
 
 
-def _answers(ports: Ports, operator: Credentials) -> bool:
+def _answers(ports: Ports, secrets: SecretStore) -> bool:
     """The superuser gets in; raises Unavailable with the server's words where it does not."""
+    *others, last = secrets.candidates(OPERATOR)
+    for operator in others:
+        with suppress(Unavailable):
+            return _lets_in(ports, operator)
+    return _lets_in(ports, last)
+
+
+def _lets_in(ports: Ports, operator: Credentials) -> bool:
     try:
         psycopg.connect(
             host=LOOPBACK,

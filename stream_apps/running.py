@@ -36,11 +36,16 @@ class Process:
     name: str
     home: Path
     endpoints: Endpoints
-    credentials: Credentials
+    principal: Principal
+
+    @property
+    def credentials(self) -> Credentials:
+        """The secret as it is now, so that a worker made after a rotation knows the new one."""
+        return SecretStore(secrets_folder(self.home)).read(self.principal)
 
     @classmethod
     def start(cls, name: str, principal: Principal, arguments: Sequence[str] | None = None) -> Self:
-        """Read the arguments, the settings, the endpoints and the secret; set up the logs."""
+        """Read the arguments, the settings and the endpoints; set up the logs."""
         parser = argparse.ArgumentParser(prog=f"python -m civicbus.stream_apps.{name}")
         parser.add_argument("--home", type=Path, required=True, help="the folder of state, secrets and logs")
         home: Path = parser.parse_args(arguments).home.resolve()
@@ -49,7 +54,7 @@ class Process:
             name=name,
             home=home,
             endpoints=Endpoints.load(home),
-            credentials=SecretStore(secrets_folder(home)).read(principal),
+            principal=principal,
         )
 
     def run(self, rules: tuple[Topic, ...], make_worker: Callable[[Follower], Worker]) -> None:

@@ -21,6 +21,7 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, IsolationLev
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
+from civicbus.errors import CivicbusError
 from civicbus.events import Headers
 from civicbus.names import CATALOGUE_TOPIC, Topic
 from civicbus.secrets import Credentials
@@ -163,7 +164,9 @@ class Worker:
         self._joined = _Joined.NOT
         self._touched: set[Partition] = set()
         self._admin: AdminClient = confluent_admin(endpoints, credentials)
+        self._refused: CivicbusError | None = None
         shared = {
+            "error_cb": self._note_error,
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
             "queued.max.messages.kbytes": 65536,
@@ -188,6 +191,7 @@ class Worker:
             endpoints,
             credentials,
             {
+                "error_cb": self._note_error,
                 "transactional.id": loop.instance,
                 "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
                 "message.max.bytes": LARGEST_MESSAGE_BYTES,
@@ -216,7 +220,14 @@ class Worker:
         with translated():
             self._turn()
 
+    def _note_error(self, error: KafkaError) -> None:
+        """Keep a refusal of our credentials, which librdkafka reports nowhere else and tries again for ever."""
+        if error.code() in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:
+            self._refused = fault_of(error)
+
     def _turn(self) -> None:
+        if self._refused is not None:
+            raise self._refused
         self._subscribe_in_earnest()
         self._restore()
         self._resume_waiting()
