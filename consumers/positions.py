@@ -212,8 +212,12 @@ def finished(session: Session, topic: Topic, generation: int) -> None:
 
 
 def caught_up(session: Session, topics: Sequence[Topic]) -> None:
-    """These inboxes are read to their ends at this moment."""
-    session.execute("UPDATE civicbus.inboxes SET caught_up_at = now() WHERE topic = ANY(%s)", (list(topics),))
+    """These inboxes are read to their ends at this moment; written down once in half a minute."""
+    session.execute(
+        "UPDATE civicbus.inboxes SET caught_up_at = now()"
+        " WHERE topic = ANY(%s) AND caught_up_at < now() - interval '30 seconds'",
+        (list(topics),),
+    )
 
 
 def generations(session: Session) -> dict[Topic, int]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, Message, Producer
 
 from civicbus.errors import Unavailable
 from civicbus.names import Topic
@@ -16,6 +16,7 @@ from civicbus.transport.faults import fault_of, translated
 
 _DELIVERY_S = 30
 _OPTIONS = {"delivery.timeout.ms": _DELIVERY_S * 1000, "message.max.bytes": 9 * 2**20}
+_NOW_MS = 0
 
 
 class Resendable(NamedTuple):
@@ -37,34 +38,46 @@ class Sent(NamedTuple):
 def send_again(
     endpoints: Endpoints, credentials: Credentials, topic: Topic, records: Sequence[Resendable]
 ) -> list[Sent]:
-    """Send records in this order and wait for the broker; raises the first fault."""
+    """Send records in this order and wait for the broker; raises the first fault.
+
+    A record that is older than the topic takes, because it would be deleted before it is read, is sent with the
+    time of now; its headers say when it happened.
+    """
     producer = confluent_producer(endpoints, credentials, _OPTIONS)
-    places: dict[int, Sent] = {}
-    failed: list[KafkaError] = []
+    answers = _send(producer, topic, dict(enumerate(records)))
+    too_old = {
+        number: records[number]._replace(timestamp_ms=_NOW_MS)
+        for number, answer in answers.items()
+        if isinstance(answer, KafkaError) and answer.code() == KafkaError.INVALID_TIMESTAMP
+    }
+    answers |= _send(producer, topic, too_old)
+    for answer in answers.values():
+        if isinstance(answer, KafkaError):
+            raise fault_of(answer)
+    if len(answers) < len(records):
+        raise Unavailable(f"the broker did not acknowledge {len(records) - len(answers)} records")
+    return [answer for _, answer in sorted(answers.items()) if isinstance(answer, Sent)]
 
-    def noting(number: int) -> Callable[[KafkaError | None, Message], None]:
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            if error is None:
-                places[number] = Sent(message.partition() or 0, message.offset() or 0)
-            else:
-                failed.append(error)
 
-        return delivered
+def _send(producer: Producer, topic: Topic, records: Mapping[int, Resendable]) -> dict[int, Sent | KafkaError]:
+    answers: dict[int, Sent | KafkaError] = {}
+
+    def answered(number: int) -> Callable[[KafkaError | None, Message], None]:
+        def note(error: KafkaError | None, message: Message) -> None:
+            answers[number] = error or Sent(message.partition() or 0, message.offset() or 0)
+
+        return note
 
     with translated():
-        for number, record in enumerate(records):
+        for number, record in records.items():
             producer.produce(
                 topic,
                 record.value,
                 record.key,
                 headers=[*record.headers],
-                timestamp=max(record.timestamp_ms, 0),
-                on_delivery=noting(number),
+                timestamp=max(record.timestamp_ms, _NOW_MS),
+                on_delivery=answered(number),
             )
             producer.poll(0)
         producer.flush(_DELIVERY_S + 5)
-    if failed:
-        raise fault_of(failed[0])
-    if len(places) < len(records):
-        raise Unavailable(f"the broker did not acknowledge {len(records) - len(places)} records")
-    return [places[number] for number in range(len(records))]
+    return answers
