@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+UV ?= uv
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check format lock clean
+.PHONY: help install demo test test-all check docs format lock clean
 
 help: ## Say what the targets do.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,11 +27,11 @@ test: install ## Run all tests against a real broker, registry and database.
 	$(BIN)/python -m pytest $(ARGS)
 
 test-all: ## The tests on each Python that is found; missing ones are named as skipped.
-	@for version in 3.11 3.12 3.13; do \
+	@tested=; for version in 3.11 3.12 3.13; do \
 		if python$$version -c '' 2>/dev/null; then \
-			$(MAKE) test PYTHON=python$$version VENV=.venv-$$version || exit 1; \
+			$(MAKE) test PYTHON=python$$version VENV=.venv-$$version || exit 1; tested="$$tested $$version"; \
 		else echo "skipped: python$$version is not installed"; fi; \
-	done
+	done; test -n "$$tested" && echo "tested on Python$$tested"
 
 check: install ## Style, types and import rules.
 	$(BIN)/ruff check .
@@ -38,12 +39,15 @@ check: install ## Style, types and import rules.
 	$(BIN)/mypy -p civicbus
 	$(BIN)/lint-imports
 
+docs: install ## Write the pages that are made from the code.
+	$(BIN)/python docs/generate.py
+
 format: install ## Put the code into the one format.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: ## Pin every dependency with hashes again.
-	uv pip compile pyproject.toml --group dev --extra demo --extra cases --universal --python-version 3.11 \
+lock: ## Pin every dependency with hashes again; needs uv.
+	$(UV) pip compile pyproject.toml --group dev --extra demo --extra cases --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet --upgrade -o requirements.lock
 
 clean: ## Remove what the targets made; leaves .civicbus and the download cache.
