@@ -126,16 +126,18 @@ class ColumnCodec:
         return len(values) * self._row_cost + sum(map(len, values)) * self._byte_cost <= PART_BYTES
 
     def _believed(self, wire: Wire, values: list[bytes], start: bytes, indices: Sequence[int]) -> Decoded:
-        """The rows by columns, those that are other bytes when written again by the row codec; raises Unsound."""
+        """The rows by columns; those that are other bytes when written again as the walker decides. Raises Unsound.
+
+        What the walker passes although it is other bytes has items in several blocks: the same row.
+        """
         batch = wire.read(values, start)
-        differing = wire.differing(batch, values, start)
-        if not len(differing):
+        faults = {at: fault for at in wire.differing(batch, values, start) if (fault := self._fault(values[at], start))}
+        if not faults:
             return Decoded(batch=batch, indices=indices, bad=())
-        doubted = self._one_by_one([values[at] for at in differing], start, [indices[at] for at in differing])
-        same = np.ones(len(values), np.bool_)
-        same[differing] = False
-        believed = Decoded(batch=batch.filter(pa.array(same)), indices=np.asarray(indices)[same].tolist(), bad=())
-        return _joined([believed, doubted])
+        good = np.ones(len(values), np.bool_)
+        good[[*faults]] = False
+        bad = tuple(BadRow(index=indices[at], fault=fault) for at, fault in faults.items())
+        return Decoded(batch=batch.filter(pa.array(good)), indices=np.asarray(indices)[good].tolist(), bad=bad)
 
     def _sifted(self, wire: Wire, values: list[bytes], start: bytes, indices: Sequence[int]) -> list[Decoded]:
         """The rows by columns, once the walker has taken out the bad ones."""
@@ -198,11 +200,8 @@ def _body(value: bytes, start: bytes) -> bytes:
 
 
 def _joined(parts: Sequence[Decoded]) -> Decoded:
-    """The parts as one, in the order of the inputs."""
-    batch = pa.concat_batches([part.batch for part in parts])
-    indices = np.concatenate([np.asarray(part.indices, np.int64) for part in parts])
-    order = np.argsort(indices)
-    if not np.array_equal(order, np.arange(len(order))):
-        batch, indices = batch.take(pa.array(order)), indices[order]
-    bad = sorted((one for part in parts for one in part.bad), key=lambda one: one.index)
-    return Decoded(batch=batch, indices=indices.tolist(), bad=tuple(bad))
+    return Decoded(
+        batch=pa.concat_batches([part.batch for part in parts]),
+        indices=[index for part in parts for index in part.indices],
+        bad=tuple(bad for part in parts for bad in part.bad),
+    )

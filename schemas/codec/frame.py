@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
 
 from civicbus.errors import Unacceptable
 from civicbus.reasons import Reason
 
-MAGIC = b"\x00"
 FRAME_BYTES = 5
+
+_FRAME = struct.Struct(">BI")
+_MAGIC = 0
 
 
 def frame(schema_id: int, body: bytes) -> bytes:
@@ -17,8 +19,8 @@ def frame(schema_id: int, body: bytes) -> bytes:
 
 
 def header(schema_id: int) -> bytes:
-    """The five bytes before a row of this schema; raises OverflowError where the id takes more than four."""
-    return MAGIC + schema_id.to_bytes(4, "big")
+    """The five bytes before a row of this schema."""
+    return _FRAME.pack(_MAGIC, schema_id)
 
 
 def unframe(value: bytes) -> tuple[int, bytes]:
@@ -28,19 +30,12 @@ def unframe(value: bytes) -> tuple[int, bytes]:
 
 def is_framed(value: bytes) -> bool:
     """Whether a value starts as a framed one does."""
-    return len(value) >= FRAME_BYTES and value.startswith(MAGIC)
+    return len(value) >= FRAME_BYTES and value[0] == _MAGIC
 
 
 def schema_id_of(value: bytes) -> int:
     """The schema id of a framed value; raises Unacceptable where there is no frame."""
-    if not is_framed(value):
-        raise Unacceptable(Reason.FRAME, "the value does not start with 0x00 and a 4-byte schema id")
-    return int.from_bytes(value[1:FRAME_BYTES], "big")
-
-
-def by_header(values: Iterable[bytes]) -> dict[bytes, list[int]]:
-    """The positions of the values under each first five bytes; one pass, for a batch of several schemas."""
-    positions: dict[bytes, list[int]] = {}
-    for position, value in enumerate(values):
-        positions.setdefault(value[:FRAME_BYTES], []).append(position)
-    return positions
+    if is_framed(value):
+        schema_id: int = _FRAME.unpack_from(value)[1]
+        return schema_id
+    raise Unacceptable(Reason.FRAME, "the value does not start with 0x00 and a 4-byte schema id")

@@ -12,7 +12,8 @@ from uuid import UUID
 from hypothesis import strategies as st
 
 from civicbus.schemas.codec.columns import is_columnar
-from civicbus.schemas.codec.schema import AvroSchema
+from civicbus.schemas.codec.rows import RowCodec
+from civicbus.schemas.codec.schema import AvroSchema, document
 from civicbus.schemas.codec.tree import (
     Array,
     Decimal,
@@ -178,6 +179,34 @@ _LOGICAL = {
     Logical.LOCAL_TIMESTAMP_MICROS: _moments.map(lambda one: one.replace(tzinfo=None)),
     Logical.UUID: st.integers(0, 2**128 - 1).map(lambda number: str(UUID(int=number))),
 }
+
+
+@st.composite
+def in_blocks(draw: st.DrawFn, type_: Type, value: object) -> bytes:
+    """A value as another writer may write it: the items of arrays and maps in any number of blocks, sized or not."""
+    match type_, value:
+        case Record(), dict():
+            return b"".join(draw(in_blocks(field.type, value[field.name])) for field in type_.fields)
+        case Nullable(), None:
+            return varint(0 if type_.null_first else 1)
+        case Nullable(), _:
+            return varint(1 if type_.null_first else 0) + draw(in_blocks(type_.inner, value))
+        case Array(), list():
+            return draw(_blocks([draw(in_blocks(type_.items, item)) for item in value]))
+        case Map(), dict():
+            entries = [(key.encode(), draw(in_blocks(type_.values, one))) for key, one in value.items()]
+            return draw(_blocks([varint(len(key)) + key + one for key, one in entries]))
+    return RowCodec(record(("leaf", document(type_, set())))).encode({"leaf": value})
+
+
+@st.composite
+def _blocks(draw: st.DrawFn, items: list[bytes]) -> bytes:
+    out = b""
+    while items:
+        count = draw(st.integers(1, len(items)))
+        block, items = b"".join(items[:count]), items[count:]
+        out += draw(st.sampled_from([varint(count), varint(-count) + varint(len(block))])) + block
+    return out + varint(0)
 
 
 @st.composite

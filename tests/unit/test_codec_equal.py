@@ -20,7 +20,7 @@ from civicbus.schemas.codec.frame import frame
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.codec.tree import Json
-from support.avro import record, rows, schemas, spoiled
+from support.avro import in_blocks, record, rows, schemas, spoiled
 
 Row = dict[str, object]
 generated = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
@@ -119,6 +119,14 @@ def test_spoiled_bytes_are_a_row_or_refused_and_both_codecs_say_the_same(
     bodies = [RowCodec(schema).encode(row) for row in written]
     bodies = [data.draw(spoiled(body)) if data.draw(st.booleans()) else body for body in bodies]
     assert _without_nan(by_column(schema, bodies)) == _without_nan(by_row(schema, bodies))
+
+
+@generated
+@given(batches(), st.data())
+def test_a_row_in_other_blocks_is_the_same_row(batch: tuple[AvroSchema, list[Row]], data: st.DataObject) -> None:
+    schema, written = batch
+    bodies = [data.draw(in_blocks(schema.record, row)) for row in written]
+    assert by_row(schema, bodies)[0] == by_column(schema, bodies)[0] == written
 
 
 @generated
