@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Mapping
 
-from civicbus.cli.demo.city import Life
+from civicbus.cli.demo.city import Life, Row
+from civicbus.errors import Unavailable
 from civicbus.names import DatasetId
 from civicbus.producers.publisher import Publisher
 
 TICK_S = 0.01
+WAIT_S = 1.0
 
 
 def live_on(
@@ -18,7 +20,8 @@ def live_on(
 ) -> int:
     """Publish ``rate`` changes a second for so many seconds, or until ``stop``; returns how many were sent.
 
-    Where the broker cannot keep up, the publishers' back-pressure makes the flow slower, never lossy.
+    Where the broker cannot keep up, the publishers' back-pressure makes the flow slower; where it does not answer,
+    the flow waits for it.
     """
     began_s = time.monotonic()
     sent = 0
@@ -26,9 +29,20 @@ def live_on(
         due = int(elapsed_s * rate) - sent
         for _ in range(min(due, int(rate) + 1)):
             name, row = life.change()
-            publishers[name].upsert(row)
-            sent += 1
+            sent += _sent(publishers[name], row, stop)
         stop.wait(TICK_S)
     for publisher in publishers.values():
         publisher.flush()
     return sent
+
+
+def _sent(publisher: Publisher, row: Row, stop: threading.Event) -> int:
+    """1 once the publisher has taken the row, 0 where the demo ends first."""
+    while not stop.is_set():
+        try:
+            publisher.upsert(row)
+        except Unavailable:
+            stop.wait(WAIT_S)
+        else:
+            return 1
+    return 0

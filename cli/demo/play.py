@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from civicbus.schemas.views import View, check
 from civicbus.secrets import principal_of
 
 SETTLE_WITHIN_S = 180.0
+LOAD_WITHIN_S = 600.0
 STILL_FOR_S = 1.5
 
 
@@ -172,8 +173,17 @@ class Play:
         def stop() -> bool:
             return self.stop.is_set() or not _alive(platform)
 
+        deadline_s = time.monotonic() + LOAD_WITHIN_S
         with Journal(journal_path(self.here.home, source.dataset.id), source.dataset.id) as journal:
-            return TableSource(source.dataset, schema_id, journal, publisher, stop=stop).publish_table(source.table)
+            table = TableSource(source.dataset, schema_id, journal, publisher, stop=stop)
+            while True:
+                try:
+                    return table.publish_table(source.table)
+                except Unavailable as fault:
+                    if time.monotonic() > deadline_s or stop():
+                        raise
+                    self.console.print(f"waiting: {fault}")
+                    self.stop.wait(STILL_FOR_S)
 
     def _settle(self, platform: RunningPlatform, sources: Sequence[Source], screen: Screen, watch: Watch) -> None:
         """Return when admission has decided on every change and nothing moves any more, or too much time went."""
@@ -186,8 +196,9 @@ class Play:
             if moved != before:
                 still_since_s, before = time.monotonic(), moved
             still = time.monotonic() - still_since_s > STILL_FOR_S
-            if still and unread(self.here.endpoints, self.here.secrets, names) == 0:
-                return
+            with suppress(Unavailable):
+                if still and unread(self.here.endpoints, self.here.secrets, names) == 0:
+                    return
             time.sleep(0.3)
 
     def _prove(
@@ -205,11 +216,14 @@ class Play:
             if not _alive(platform):
                 raise Unavailable("the platform ended", mend=f"read {self.here.home}/logs/supervisor.log")
             summary.memory_bytes = _memory(platform)
-            summary.unread = unread(endpoints, secrets, [source.dataset.id for source in sources])
-            summary.proofs = prove(endpoints, secrets, self.catalogue, agreements, tell)
+            try:
+                summary.unread = unread(endpoints, secrets, [source.dataset.id for source in sources])
+                summary.proofs = prove(endpoints, secrets, self.catalogue, agreements, tell)
+            except Unavailable as fault:
+                tell(f"waiting: {fault}")
             if summary.holds or time.monotonic() > deadline_s:
                 return
-            time.sleep(3)
+            time.sleep(STILL_FOR_S)
 
 
 def _rows(sources: Sequence[Source]) -> Mapping[DatasetId, list[Row]]:

@@ -167,7 +167,8 @@ def _expected(agreement: Agreement, tables: Mapping[DatasetId, pa.Table], key: b
             connection.register(f"records_{number}", table)
             connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{dataset.department}"')
             connection.execute(f'CREATE VIEW "{dataset.department}"."{dataset.name}" AS FROM records_{number}')
-        return connection.sql(agreement.select).to_arrow_table()
+        expected: pa.Table = connection.sql(agreement.select).to_arrow_table()
+        return expected
 
 
 def _table(endpoints: Endpoints, subscriber: Credentials, view: View) -> pa.Table:
@@ -175,18 +176,28 @@ def _table(endpoints: Endpoints, subscriber: Credentials, view: View) -> pa.Tabl
     query = sql.SQL("SELECT {} FROM {}").format(
         sql.SQL(", ").join(map(sql.Identifier, names)), sql.Identifier("inbox", view.agreement)
     )
-    with psycopg.connect(
-        host=endpoints.database_host,
-        port=endpoints.database_port,
-        dbname=subscriber.principal,
-        user=subscriber.principal,
-        password=subscriber.password,
-    ) as connection:
-        rows = connection.execute(query).fetchall()
+    rows = _fetched(endpoints, subscriber, query)
     schema = arrow_schema(view.output)
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     return pa.Table.from_arrays(arrays, names=names)
+
+
+def _fetched(endpoints: Endpoints, subscriber: Credentials, query: sql.Composed) -> list[tuple[object, ...]]:
+    """The rows; none where there is no table yet. Raises Unavailable where the database does not answer."""
+    try:
+        with psycopg.connect(
+            host=endpoints.database_host,
+            port=endpoints.database_port,
+            dbname=subscriber.principal,
+            user=subscriber.principal,
+            password=subscriber.password,
+        ) as connection:
+            return connection.execute(query).fetchall()
+    except psycopg.errors.UndefinedTable:
+        return []
+    except psycopg.OperationalError as error:
+        raise Unavailable(f"PostgreSQL: {str(error).strip()}") from None
 
 
 def _difference(expected: pa.Table, actual: pa.Table) -> str | None:
