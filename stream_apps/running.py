@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
@@ -84,12 +85,14 @@ class Process:
         server.shutdown()
 
     def _work(self, worker: Worker, rules: Follower, stop: threading.Event, health: observe.Health) -> None:
+        """Until the rules change, or the day: agreements hold from one day to another."""
         worker.start()
+        day = datetime.now(UTC).date()
         while not stop.is_set():
             worker.turn()
             if worker.ready and not health.ready:
                 health.up()
-            if rules.changed():
+            if rules.changed() or datetime.now(UTC).date() != day:
                 log.info("rules_changed")
                 health.down("reading changed rules")
                 return
