@@ -44,15 +44,21 @@ SYMBOLS = 10_000
 NAME_LENGTH = 255
 FIXED_BYTES = 4096
 DECIMAL_DIGITS = 38
+# What the defaults of missing fields may unfold to in one default: its length in JSON times the type's fields.
+DEFAULT_VALUES = 1_000_000
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _PRIMITIVES = frozenset(Kind) | {"null"}
+_RESERVED = _PRIMITIVES | {"record", "error", "enum", "array", "map", "fixed", "union"}
 _LOGICAL = frozenset(Logical)
 
 
 def parse(text: str) -> Record:
     """The tree of a schema's text; raises Unacceptable with SCHEMA_UNSAFE."""
-    return _Reading().row(_json(text))
+    try:
+        return _Reading().row(_json(text))
+    except RecursionError:
+        _refuse("schema", f"it nests deeper than {DEPTH}")
 
 
 def _json(text: str) -> Json:
@@ -61,8 +67,8 @@ def _json(text: str) -> Json:
     try:
         # json.loads is declared to return Any; what it returns is Json.
         document: Json = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        _refuse("schema", "it is no JSON, repeats a key, or nests too deeply")
+    except ValueError:
+        _refuse("schema", "it is no JSON, or repeats a key")
     return document
 
 
@@ -101,6 +107,7 @@ class _Seen:
 
     type: Named
     fields: int
+    symbols: int
     height: int
 
 
@@ -111,6 +118,7 @@ class _Reading:
     named: dict[str, _Seen] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
     fields: int = 0
+    symbols: int = 0
     deepest: int = 0
 
     def row(self, document: Json) -> Record:
@@ -140,7 +148,7 @@ class _Reading:
         seen = self.named.get(full)
         if seen is None:
             _refuse(place.path, f"{_shown(full)} is no type that stands before it")
-        self._count(seen.fields, place)
+        self._count(seen.fields, seen.symbols, place)
         if place.depth + seen.height > DEPTH:
             _refuse(place.path, f"it nests deeper than {DEPTH}")
         self.deepest = max(self.deepest, place.depth + seen.height)
@@ -151,7 +159,7 @@ class _Reading:
             case "record":
                 return self._named(document, place, self._record)
             case "enum":
-                return self._named(document, place, _enum)
+                return self._named(document, place, self._enum)
             case "fixed":
                 return self._named(document, place, _fixed)
             case "array":
@@ -177,11 +185,11 @@ class _Reading:
         naming = _naming(document, place)
         if naming.name in self.named or naming.name in self.open:
             _refuse(place.path, f"{naming.name} is defined twice")
-        fields, deepest, self.deepest = self.fields, self.deepest, place.depth
+        fields, symbols, deepest, self.deepest = self.fields, self.symbols, self.deepest, place.depth
         self.open.add(naming.name)
         type_ = read(naming, document, replace(place, namespace=naming.namespace))
         self.open.remove(naming.name)
-        self.named[naming.name] = _Seen(type_, self.fields - fields, self.deepest - place.depth)
+        self.named[naming.name] = _Seen(type_, self.fields - fields, self.symbols - symbols, self.deepest - place.depth)
         self.deepest = max(deepest, self.deepest)
         return type_
 
@@ -189,7 +197,7 @@ class _Reading:
         documents = document.get("fields")
         if not isinstance(documents, list) or not documents:
             _refuse(place.path, "a record has a list of at least one field")
-        self._count(len(documents), place)
+        self._count(len(documents), 0, place)
         fields = tuple(self._field(one, place) for one in documents)
         if len({one.name for one in fields}) != len(fields):
             _refuse(place.path, "two fields have one name")
@@ -199,15 +207,43 @@ class _Reading:
         if not isinstance(document, dict):
             _refuse(place.path, "a field is no object")
         name = _simple_name(document.get("name"), place)
-        below = place.below(name)
+        below, fields = place.below(name), self.fields
         type_ = self._type(document.get("type"), below)
+        default = self._default(document, type_, self.fields - fields, below)
         aliases = tuple(_simple_name(alias, below) for alias in _list(document, "aliases", below))
-        return Field(name=name, type=type_, default=_default(document, type_, below), aliases=aliases)
+        return Field(name=name, type=type_, default=default, aliases=aliases)
 
-    def _count(self, fields: int, place: _Place) -> None:
+    def _enum(self, naming: _Naming, document: Attributes, place: _Place) -> Enum:
+        symbols = tuple(_simple_name(symbol, place) for symbol in _list(document, "symbols", place))
+        if not symbols or len(set(symbols)) != len(symbols):
+            _refuse(place.path, "an enum has different symbols, at least one")
+        self._count(0, len(symbols), place)
+        default = document.get("default")
+        if default is not None and not (isinstance(default, str) and default in symbols):
+            _refuse(place.path, "an enum's default is one of its symbols")
+        return Enum(name=naming.name, symbols=symbols, default=default, aliases=naming.aliases)
+
+    def _default(self, document: Attributes, type_: Type, fields: int, place: _Place) -> Default | None:
+        """The default of a field whose type has so many fields inside."""
+        if "default" not in document:
+            return None
+        default = document["default"]
+        if len(json.dumps(default)) * fields > DEFAULT_VALUES:
+            _refuse(place.path, "its default is too large for a type of so many fields")
+        try:
+            row_value(type_, default)
+        except BadDefault as fault:
+            _refuse(place.path, str(fault))
+        return Default(default)
+
+    def _count(self, fields: int, symbols: int, place: _Place) -> None:
+        """Adds what a use of a type adds, so that a short text cannot stand for a huge tree."""
         self.fields += fields
+        self.symbols += symbols
         if self.fields > FIELDS:
             _refuse(place.path, f"it has more than {FIELDS} fields, counting a type at each of its uses")
+        if self.symbols > SYMBOLS:
+            _refuse(place.path, f"it has more than {SYMBOLS} symbols, counting an enum at each of its uses")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +273,7 @@ def _naming(document: Attributes, place: _Place) -> _Naming:
 def _full_name(name: Json, namespace: str, place: _Place) -> str:
     if not isinstance(name, str) or not _is_full_name(name):
         _refuse(place.path, "a type has no valid name")
-    if name in _PRIMITIVES:
+    if name in _RESERVED:
         _refuse(place.path, f"a type is named {name}")
     full = name if "." in name or not namespace else f"{namespace}.{name}"
     if len(full) > NAME_LENGTH:
@@ -264,27 +300,6 @@ def _list(document: Attributes, attribute: str, place: _Place) -> list[Json]:
 
 def _shown(name: str) -> str:
     return name if _is_full_name(name) else "a type"
-
-
-def _default(document: Attributes, type_: Type, place: _Place) -> Default | None:
-    if "default" not in document:
-        return None
-    default = document["default"]
-    try:
-        row_value(type_, default)
-    except BadDefault as fault:
-        _refuse(place.path, str(fault))
-    return Default(default)
-
-
-def _enum(naming: _Naming, document: Attributes, place: _Place) -> Enum:
-    symbols = tuple(_simple_name(symbol, place) for symbol in _list(document, "symbols", place))
-    if not 0 < len(symbols) <= SYMBOLS or len(set(symbols)) != len(symbols):
-        _refuse(place.path, f"an enum has 1 to {SYMBOLS} different symbols")
-    default = document.get("default")
-    if default is not None and not (isinstance(default, str) and default in symbols):
-        _refuse(place.path, "an enum's default is one of its symbols")
-    return Enum(name=naming.name, symbols=symbols, default=default, aliases=naming.aliases)
 
 
 def _fixed(naming: _Naming, document: Attributes, place: _Place) -> Fixed | Decimal:

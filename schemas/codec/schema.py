@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from civicbus.schemas.codec import parse as reading
+from civicbus.schemas.codec.parse import parse
 from civicbus.schemas.codec.tree import (
     Array,
     Attributes,
@@ -32,22 +32,16 @@ from civicbus.schemas.codec.tree import (
 
 @dataclass(frozen=True)
 class AvroSchema:
-    """The schema of one kind of row. Equal schemas have equal texts."""
+    """The schema of one kind of row: its canonical text and its typed tree. Equal schemas have equal texts."""
 
     text: str
+    record: Record = field(repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> AvroSchema:
         """The schema in this text; raises Unacceptable with SCHEMA_UNSAFE, naming the place."""
-        record = reading.parse(text)
-        schema = cls(_canonical_text(record))
-        schema.__dict__["record"] = record
-        return schema
-
-    @cached_property
-    def record(self) -> Record:
-        """The typed tree."""
-        return reading.parse(self.text)
+        record = parse(text)
+        return cls(_canonical_text(record), record)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -62,7 +56,7 @@ class AvroSchema:
     @property
     def field_names(self) -> tuple[str, ...]:
         """The names of the row's fields, in order."""
-        return tuple(field.name for field in self.record.fields)
+        return tuple(one.name for one in self.record.fields)
 
 
 def _canonical_text(record: Record) -> str:
@@ -109,14 +103,14 @@ def _named(type_: Fixed | Enum | Record, defined: set[str]) -> str | Attributes:
             default: Attributes = {} if type_.default is None else {"default": type_.default}
             return named | {"type": "enum", "symbols": list(type_.symbols)} | default
         case Record():
-            return named | {"type": "record", "fields": [_field(field, defined) for field in type_.fields]}
+            return named | {"type": "record", "fields": [_field(one, defined) for one in type_.fields]}
 
 
-def _field(field: Field, defined: set[str]) -> Json:
-    own: Attributes = {"name": field.name, "type": document(field.type, defined)}
-    if field.default is not None:
-        own["default"] = _default(field.type, field.default.value)
-    return own | _aliases(field.aliases)
+def _field(one: Field, defined: set[str]) -> Json:
+    own: Attributes = {"name": one.name, "type": document(one.type, defined)}
+    if one.default is not None:
+        own["default"] = _default(one.type, one.default.value)
+    return own | _aliases(one.aliases)
 
 
 def _aliases(aliases: tuple[str, ...]) -> Attributes:
@@ -133,7 +127,7 @@ def _default(type_: Type, default: Json) -> Json:
         case Map(values=values), dict():
             return {key: _default(values, default[key]) for key in sorted(default)}
         case Record(fields=fields), dict():
-            return {field.name: _default(field.type, default[field.name]) for field in fields if field.name in default}
+            return {one.name: _default(one.type, default[one.name]) for one in fields if one.name in default}
         case Nullable(inner=inner), _ if default is not None:
             return _default(inner, default)
     return default

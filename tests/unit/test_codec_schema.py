@@ -90,7 +90,8 @@ ROUND = {
         (None, "no type"),
         ({"type": "enum", "name": "e", "symbols": []}, "different symbols"),
         ({"type": "enum", "name": "e", "symbols": ["A", "A"]}, "different symbols"),
-        ({"type": "enum", "name": "e", "symbols": [f"S{n}" for n in range(SYMBOLS + 1)]}, "different symbols"),
+        ({"type": "enum", "name": "e", "symbols": [f"S{n}" for n in range(SYMBOLS + 1)]}, "symbols"),
+        ({"type": "enum", "name": "array", "symbols": ["A"]}, "named array"),
         ({"type": "enum", "name": "e", "symbols": ["no symbol"]}, "valid name"),
         ({"type": "enum", "name": "e", "symbols": ["A"], "default": "B"}, "one of its symbols"),
         ({"type": "enum", "name": "int", "symbols": ["A"]}, "named int"),
@@ -127,6 +128,7 @@ def test_a_schema_that_could_hurt_is_refused_with_the_reason(type_: Json, why: s
         "[" * 1_000_000,
         '{"a":' * 200_000,
         "1" * 5000,
+        '{"type":"record","name":"row","fields":[{"name":"a","type":"int","default":' + "[" * 500 + "]" * 500 + "}]}",
         '{"type":"record","name":"row","fields":[{"name":"\ud800","type":"int"}]}',
     ],
 )
@@ -148,6 +150,23 @@ def test_a_type_counts_at_each_of_its_uses() -> None:
     wide = {"type": "record", "name": "wide", "fields": [{"name": f"g{n}", "type": "int"} for n in range(400)]}
     AvroSchema.parse(row(wide, "wide"))
     assert "more than" in refusal(row(wide, "wide", "wide"))
+
+
+def test_symbols_count_at_each_use_of_their_enum() -> None:
+    half = {"type": "enum", "name": "half", "symbols": [f"S{n}" for n in range(SYMBOLS // 2)]}
+    AvroSchema.parse(row(half, "half"))
+    assert "symbols" in refusal(row(half, "half", "half"))
+
+
+def test_a_default_that_unfolds_into_millions_of_values_is_refused_before_it_does() -> None:
+    fields = [{"name": f"g{n}", "type": "int", "default": 0} for n in range(900)]
+    items: Json = {"type": "array", "items": {"type": "record", "name": "wide", "fields": fields}}
+    some: Json = {"name": "a", "type": items, "default": [{}] * 10}
+    assert record(some).field_names == ("a",)
+    started = time.perf_counter()
+    many = {"type": "record", "name": "row", "fields": [{"name": "a", "type": items, "default": [{}] * 200_000}]}
+    assert "too large" in refusal(json.dumps(many))
+    assert time.perf_counter() - started < 10
 
 
 def test_a_used_type_is_as_deep_as_where_it_was_defined() -> None:
