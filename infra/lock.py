@@ -17,6 +17,7 @@ from civicbus.errors import ConfigurationError, Unavailable
 from civicbus.infra.processes import is_alive
 
 CLEARING_S = 20.0
+_DYING_S = 1.0  # a supervisor that was just killed may still look alive
 _LOOK_S = 0.05
 
 
@@ -54,15 +55,15 @@ def _open(home: Path) -> int:
 
 
 def _take(descriptor: int, home: Path) -> None:
-    deadline = time.monotonic() + CLEARING_S
+    began = time.monotonic()
     while not _taken(descriptor):
-        pid = _written_pid(descriptor)
-        if pid is not None and is_alive(pid):
+        waited_s, pid = time.monotonic() - began, _written_pid(descriptor)
+        if waited_s > _DYING_S and pid is not None and is_alive(pid):
             raise ConfigurationError(
                 f"a platform already runs on {home}, pid {pid}",
                 mend="see it with `civicbus status`, or stop it with `civicbus down`",
             )
-        if time.monotonic() > deadline:
+        if waited_s > CLEARING_S:
             raise Unavailable(f"the processes of a killed platform on {home} do not end", mend="run `civicbus doctor`")
         time.sleep(_LOOK_S)
 

@@ -40,7 +40,7 @@ _POSTGRES_PORT = 5432
 
 
 def platform_plan(home: Path, settings: Settings, tell: Tell) -> list[Step]:
-    """The parts, which start at the same time, and the provisioning that comes after all of them."""
+    """The parts, which start at the same time, and the provisioning of broker and database."""
     secrets = SecretStore(secrets_folder(home))
     _have_operator(settings, secrets)
     chosen = ports.choose(home, settings)
@@ -57,7 +57,7 @@ def platform_plan(home: Path, settings: Settings, tell: Tell) -> list[Step]:
     }
     parts = [_external(name, ask) if ask else _started_here(name, started_here[name]) for name, ask in external.items()]
     provision = partial(_provision, home, settings, endpoints, secrets)
-    return [*parts, Step(name=PROVISIONING, run=provision, after=tuple(external))]
+    return [*parts, Step(name=PROVISIONING, run=provision, after=("kafka", "postgres"))]
 
 
 def app_services(home: Path, settings: Settings) -> list[Service]:
@@ -72,7 +72,7 @@ def app_services(home: Path, settings: Settings) -> list[Service]:
             name=name,
             command=(sys.executable, "-m", *module, "--home", str(home)),
             ready=partial(is_healthy, home, name),
-            after=(PROVISIONING,),
+            after=(PROVISIONING, "registry"),
             environment={"CIVICBUS_LOG_LEVEL": settings.log_level},
         )
         for name, module in modules.items()

@@ -9,8 +9,10 @@ from civicbus.infra import postgres
 from civicbus.infra.lock import home_lock, lock_file
 
 # Everything that civicbus keeps in a home, by name; the lock goes last.
-FOLDERS = ("kafka", "registry", "postgres", "run", "logs", "secrets", "prometheus")
-FILES = ("endpoints.json", "ports.json", "processes.json", "services.json", "services.lock")
+FOLDERS = ("kafka", "registry", "postgres", "run", "logs", "secrets", "sources", "prometheus")
+FILES = ("endpoints.json", "ports.json", "processes.json", "services.json", "services.lock", "postgres.place")
+# What a kill in the middle of a replacement leaves.
+DRAFTS = ("endpoints.new", "ports.new", ".processes.json.new", ".services.json.new")
 
 
 def wipe(home: Path) -> tuple[Path, ...]:
@@ -21,7 +23,7 @@ def wipe(home: Path) -> tuple[Path, ...]:
         postgres.wipe(home)
         for name in FOLDERS:
             _remove_folder(home / name)
-        for name in FILES:
+        for name in (*FILES, *DRAFTS):
             (home / name).unlink(missing_ok=True)
         lock_file(home).unlink()
     left = tuple(sorted(home.iterdir()))

@@ -12,7 +12,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import psutil
 import pytest
 
@@ -20,11 +22,13 @@ from civicbus.infra import databases, jars
 from civicbus.infra.lock import holder
 from civicbus.infra.status import platform_view
 from civicbus.infra.wipe import wipe
+from civicbus.observe import observed
 from civicbus.secrets import OPERATOR, SecretStore
 from civicbus.settings import Endpoints, Settings, secrets_folder
 
 COMMAND = str(Path(sys.executable).with_name("civicbus"))
 LIMIT_S = 120
+NOTHING = SimpleNamespace(processes=())
 
 
 @pytest.fixture
@@ -63,9 +67,11 @@ def start(home, *arguments, **settings):
     )
 
 
-def until(condition, what, limit_s=LIMIT_S):
+def until(condition, what, limit_s=LIMIT_S, lives=None):
+    """Wait for a condition, no longer than the process ``lives`` does."""
     deadline = time.monotonic() + limit_s
     while not (found := condition()):
+        assert lives is None or lives.poll() is None, lives.stdout.read()
         assert time.monotonic() < deadline, f"not within {limit_s} s: {what}"
         time.sleep(0.1)
     return found
@@ -110,7 +116,7 @@ def test_a_platform_from_up_to_down(home):
     """One start for many truths, since a start takes seconds."""
     assert run(home, "status").returncode == 3
     up = start(home)
-    until(lambda: healthy(home), "everything is ready")
+    until(lambda: healthy(home), "everything is ready", lives=up)
     assert run(home, "status").returncode == 0
     supervisor = status(home)["supervisor"]
     assert supervisor == holder(home)
@@ -143,6 +149,14 @@ def test_a_platform_from_up_to_down(home):
     assert part(home, "registry")["pid"] != killed
     everything = members(supervisor)
 
+    (supervision,) = [process for process in observed(home) if process.process == "supervisor"]
+    metrics = httpx.get(f"{supervision.url}/metrics", trust_env=False).text
+    assert 'civicbus_process_restarts_total{process="registry"} 1.0' in metrics
+    assert 'civicbus_process_up{process="kafka"} 1.0' in metrics
+    assert httpx.get(f"{supervision.url}/healthz", trust_env=False).json()["ready"]
+    targets = json.loads((home / "prometheus" / "targets.json").read_text())
+    assert targets == [{"targets": [f"127.0.0.1:{supervision.port}"], "labels": {"instance": "supervisor"}}]
+
     down = run(home, "down")
     assert down.returncode == 0
     assert f"pid {supervisor}" in down.stdout
@@ -156,7 +170,7 @@ def test_a_platform_from_up_to_down(home):
 
 def test_kill_9_of_the_supervisor_leaves_nothing_and_of_two_starts_after_it_one_finds_the_data(home):
     up = start(home)
-    until(lambda: healthy(home), "everything is ready")
+    until(lambda: healthy(home), "everything is ready", lives=up)
     sql(home, "CREATE TABLE kept AS SELECT 7 AS number")
     everything = members(up.pid)
     up.kill()
@@ -171,6 +185,41 @@ def test_kill_9_of_the_supervisor_leaves_nothing_and_of_two_starts_after_it_one_
     assert "a platform already runs on" in said_without_traceback(loser)
     assert run(home, "status").returncode == 0
     assert sql(home, "SELECT number FROM kept") == [(7,)]
+
+
+def test_external_parts_are_asked_and_provisioned_but_not_started(home, tmp_path):
+    assert run(home, "up", "--parts-only", "--detach").returncode == 0
+    elsewhere, operator = Endpoints.load(home), SecretStore(secrets_folder(home)).read(OPERATOR)
+    server = f"{elsewhere.database_host}:{elsewhere.database_port}"
+    external = {
+        "CIVICBUS_BOOTSTRAP_SERVERS": elsewhere.bootstrap_servers,
+        "CIVICBUS_REGISTRY_URL": elsewhere.registry_url,
+        "CIVICBUS_DATABASE_URL": f"postgresql://{databases.OPERATOR_ROLE}:{operator.password}@{server}/postgres",
+    }
+    here = tmp_path / "here"
+    refused = run(here, "up", "--parts-only", **external)
+    assert refused.returncode == 1
+    assert f"no credentials for the Kafka at {elsewhere.bootstrap_servers}" in said_without_traceback(refused.stderr)
+
+    SecretStore(secrets_folder(here)).write(operator)
+    assert run(here, "up", "--parts-only", "--detach", **external).returncode == 0
+    assert status(here)["processes"] == []
+    assert Endpoints.load(here) == elsewhere
+    words = [word for process in members(holder(here)) for word in process.cmdline()]
+    assert not any(operator.password in word for word in words)
+    assert run(here, "down", "--wipe", "--yes").returncode == 0
+    assert healthy(home)
+
+
+def test_ctrl_c_during_the_start_stops_what_has_begun(home):
+    up = start(home)
+    until(lambda: any(one.pid for one in (platform_view(home) or NOTHING).processes), "a process has begun", lives=up)
+    everything = members(up.pid)
+    os.killpg(up.pid, signal.SIGINT)
+    told, _ = up.communicate(timeout=LIMIT_S)
+    assert up.returncode == 130
+    assert not living(everything)
+    said_without_traceback(told)
 
 
 def test_a_platform_ends_with_the_process_that_started_it(home):
