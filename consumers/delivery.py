@@ -36,6 +36,8 @@ log = structlog.get_logger()
 
 LOOK_EVERY_S = 2.0
 POLL_TIMEOUT_S = 0.2
+STANDING_BY = 3
+"""The attempt after which a twin looks again, each time: about a second, so that it takes over soon."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -193,7 +195,8 @@ class Delivery:
         except CivicbusError as fault:
             if self._session.closed:
                 raise Unavailable(str(fault)) from fault
-            wait_s = delay_s(inbox.failures, random.random())  # noqa: S311 - jitter, not a secret
+            attempt = STANDING_BY if isinstance(fault, Fenced) else inbox.failures
+            wait_s = delay_s(attempt, random.random())  # noqa: S311 - jitter, not a secret
             inbox.failures += 1
             self._close(inbox, Waiting(until=time.monotonic() + wait_s, fault=str(fault)))
             log.warning("inbox_waits", agreement=inbox.agreement, fault=str(fault), retry_in_s=round(wait_s, 1))
@@ -201,10 +204,14 @@ class Delivery:
     # Records.
 
     def _take(self, reading: Reading) -> None:
+        """Records first, then the ends behind them; an end from before a reopening says nothing of what is read now."""
+        openings = {inbox.topic: flowing for inbox, flowing in self._flowing()}
         for topic, records in reading.records.items():
             self._deliver(topic, records)
         for partition, end in reading.ends.items():
-            self._end(partition, end)
+            inbox = self._inboxes.get(partition.topic)
+            if inbox is not None and inbox.state is openings.get(partition.topic):
+                self._end(inbox, openings[partition.topic], partition.number, end)
         for topic in {partition.topic for partition in reading.lost}:
             self._reopen_at(topic)
         for topic, fault in reading.faults.items():
@@ -266,14 +273,10 @@ class Delivery:
             seen += [record.timestamp_ms for record in prepared.deletions]
             END_TO_END.observe(("table", inbox.agreement), [(now_ms - each) / 1000 for each in seen])
 
-    def _end(self, partition: Partition, end: int) -> None:
+    def _end(self, inbox: Inbox, flowing: Flowing, partition: int, end: int) -> None:
         """An end was seen; when all were, a table that was being filled is complete."""
-        inbox = self._inboxes.get(partition.topic)
-        if inbox is None or not isinstance(inbox.state, Flowing):
-            return
-        flowing = inbox.state
-        flowing.read_to[partition.number] = max(end, flowing.read_to[partition.number])
-        flowing.unended.discard(partition.number)
+        flowing.read_to[partition] = max(end, flowing.read_to[partition])
+        flowing.unended.discard(partition)
         if flowing.unended or flowing.table.stored.state is State.CURRENT:
             return
         with self._failing(inbox):

@@ -106,8 +106,9 @@ def load(session: Session, topic: Topic) -> Stored | None:
     with session.cursor(row_factory=kwargs_row(_stored)) as cursor:
         return cursor.execute(
             "SELECT i.topic, i.topic_id, i.generation, i.state, i.columns, i.caught_up_at,"
-            " array_agg(p.partition) AS partitions, array_agg(p.position) AS positions"
-            " FROM civicbus.inboxes AS i JOIN civicbus.positions AS p USING (topic, generation)"
+            " array_remove(array_agg(p.partition), NULL) AS partitions,"
+            " array_remove(array_agg(p.position), NULL) AS positions"
+            " FROM civicbus.inboxes AS i LEFT JOIN civicbus.positions AS p USING (topic, generation)"
             " WHERE topic = %s GROUP BY i.topic",
             (topic,),
         ).fetchone()

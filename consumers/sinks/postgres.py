@@ -46,7 +46,6 @@ class Written:
     """What a transaction brought into the table."""
 
     upserts: int
-    deletions: int
     refused: tuple[Refused, ...]
 
 
@@ -145,14 +144,14 @@ class InboxTable:
             positions.advance(self._session, self.stored.topic, self.stored.generation, moves)
             for rows in prepared.rows:
                 self._take_shape(rows.shaped)
-            deletions = self._delete(record.key for record in prepared.deletions)
+            self._delete(record.key for record in prepared.deletions)
             for rows in prepared.rows:
                 self._store(rows, refused)
             self._note(prepared, refused)
         self._stage.committed()
         self.committed.update({move.partition: move.new for move in moves})
         upserts = sum(map(len, prepared.rows)) - len(refused) + len(prepared.refused)
-        return Written(upserts=upserts, deletions=deletions, refused=tuple(refused))
+        return Written(upserts=upserts, refused=tuple(refused))
 
     def finish(self) -> None:
         """The end was reached for the first time in this generation: make the table current, in one step."""
@@ -217,12 +216,12 @@ class InboxTable:
             self._store(rows.part(0, half), refused)
             self._store(rows.part(half, len(rows) - half), refused)
 
-    def _delete(self, keys: Iterable[bytes | None]) -> int:
+    def _delete(self, keys: Iterable[bytes | None]) -> None:
         texts = [text for key in keys if key is not None and (text := key_text(key)) is not None]
         if not texts or self._shape is None:
-            return 0
+            return
         statement = SQL("DELETE FROM {} WHERE {} = ANY(%s)").format(self._name, Identifier(self._shape.key))
-        return self._session.execute(statement, (texts,)).rowcount
+        self._session.execute(statement, (texts,))
 
     def _note(self, prepared: Prepared, refused: Sequence[Refused]) -> None:
         """Keep what was refused, take its older row away, and forget refusals that a later version mended."""
@@ -374,6 +373,7 @@ def _alter(session: Session, table: Identifier, change: Fit) -> None:
         SQL("ALTER COLUMN {} TYPE {}").format(Identifier(column.name), _type(column.type)) for column in change.widened
     ]
     if steps:
+        session.execute("SET LOCAL statement_timeout = 0")  # a widened column is written anew, row by row
         session.execute(SQL("ALTER TABLE {} {}").format(table, SQL(", ").join(steps)))
 
 

@@ -320,7 +320,7 @@ def test_a_rebuild_removes_what_the_inbox_has_not_and_readers_see_one_step(sink,
     assert tables.value("SELECT count(*) FROM pg_tables WHERE schemaname = 'inbox_next'") == 0
 
 
-def test_a_table_that_was_dropped_or_lost_a_column_is_filled_again(sink, tables, inbox) -> None:
+def test_a_table_that_was_dropped_or_lost_a_column_or_its_positions_is_filled_again(sink, tables, inbox) -> None:
     writer = inbox("dropped")
     expected = {f"k{n}": permit("x", n) for n in range(20)}
     writer.write(expected)
@@ -328,6 +328,10 @@ def test_a_table_that_was_dropped_or_lost_a_column_is_filled_again(sink, tables,
     tables.session.execute("ALTER TABLE inbox.dropped DROP COLUMN area")
     writer.write({"k0": permit("y", 0)})
     expected["k0"] = permit("y", 0)
+    tables.become(writer.agreement, expected)
+    tables.session.execute("DELETE FROM civicbus.positions WHERE topic = %s", (writer.topic,))
+    writer.write({"k2": permit("y", 0)})
+    expected["k2"] = permit("y", 0)
     tables.become(writer.agreement, expected)
     tables.session.execute("DROP TABLE inbox.dropped")
     writer.write({"k1": permit("z", 0)})

@@ -95,7 +95,7 @@ class InboxWriter:
         self._producer.purge()
 
 
-def eventually(truth: Callable[[], object], within_s: float = 30.0) -> None:
+def eventually(truth: Callable[[], object], within_s: float = 60.0) -> None:
     """Wait until ``truth`` holds; fails with its last answer."""
     deadline = time.monotonic() + within_s
     while True:

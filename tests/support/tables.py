@@ -62,7 +62,7 @@ class Tables:
             found = cursor.execute(SQL("SELECT * FROM inbox.{}").format(Identifier(agreement))).fetchall()
         return {row.pop("record_key"): row for row in found}
 
-    def become(self, agreement: AgreementId, expected: Mapping[str, object], within_s: float = 30.0) -> None:
+    def become(self, agreement: AgreementId, expected: Mapping[str, object], within_s: float = 60.0) -> None:
         """Wait until the table holds exactly these rows."""
         with suppress(AssertionError):
             eventually(lambda: self.rows(agreement) == expected, within_s)
