@@ -16,12 +16,13 @@ Column = Callable[[pa.RecordBatch], pa.Array]
 
 
 class Adaptation:
-    """Turns batches of the writer's schema into batches of the reader's.
+    """Turns batches of the writer's schema into batches of the reader's; refuses the pairs that rows refuse.
 
     Columns are taken, cast or filled in as a whole; only a field whose nested type changed goes value by value.
     """
 
     def __init__(self, writer: AvroSchema, reader: AvroSchema) -> None:
+        reading(writer.record, reader.record)
         self._schema = arrow_schema(reader)
         self._columns = [
             _column(source(writer.record, field), field, self._schema.field(place).type)

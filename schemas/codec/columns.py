@@ -31,6 +31,8 @@ FEW = 512
 # What a part of a batch may take in memory as it is decoded, by columns and as Python objects.
 PART_BYTES = 2**30
 CELL_BYTES = 8
+# What is written at once: a boolean takes a bit in a column and up to two bytes in a row, and pyruhvro stops at 2 GiB.
+WRITTEN_BYTES = 2**27
 ROW_CELL_BYTES = 100
 
 
@@ -174,6 +176,12 @@ class ColumnCodec:
         field = self._unsound(batch)
         if field is not None:
             raise Unacceptable(Reason.BYTES, "a value is not one that the type allows", field=field)
+        return self._written(batch, start)
+
+    def _written(self, batch: pa.RecordBatch, start: bytes) -> list[bytes]:
+        if batch.nbytes > WRITTEN_BYTES and len(batch) > 1:
+            half = len(batch) // 2
+            return self._written(batch.slice(0, half), start) + self._written(batch.slice(half), start)
         if self._wire is not None:
             try:
                 values = self._wire.write(batch, start)

@@ -10,11 +10,11 @@ import pytest
 from civicbus.errors import ConfigurationError, Unacceptable
 from civicbus.reasons import Reason
 from civicbus.schemas.codec.arrow import arrow_schema
-from civicbus.schemas.codec.columns import ColumnCodec
+from civicbus.schemas.codec.columns import WRITTEN_BYTES, ColumnCodec
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.codec.tree import Json
-from support.avro import record
+from support.avro import record, varint
 
 DATE: Json = {"type": "int", "logicalType": "date"}
 CLOCK: Json = {"type": "long", "logicalType": "time-micros"}
@@ -142,3 +142,11 @@ def test_a_batch_of_other_columns_or_types_is_a_mistake_of_the_program(
 def test_a_batch_without_rows_is_written_as_no_values() -> None:
     schema: AvroSchema = record(("at", UUID), ("m", {"type": "map", "values": DATE}))
     assert ColumnCodec(schema).encode(pa.RecordBatch.from_pylist([], schema=arrow_schema(schema))) == []
+
+
+def test_a_batch_that_is_written_in_parts_keeps_its_order() -> None:
+    schema = record(("n", "int"), ("text", "string"))
+    count = WRITTEN_BYTES // 2**20 + 2
+    columns = [pa.array(range(count), pa.int32()), pa.repeat("x" * 2**20, count)]
+    values = ColumnCodec(schema).encode(pa.RecordBatch.from_arrays(columns, schema=arrow_schema(schema)))
+    assert [value[: len(varint(n))] for n, value in enumerate(values)] == [varint(n) for n in range(count)]

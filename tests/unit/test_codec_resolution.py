@@ -251,6 +251,12 @@ def test_a_pair_where_some_row_has_no_reading_is_refused_at_once(former: Json, c
             codec(writer, reader)
 
 
+def test_rows_of_another_record_have_no_reading() -> None:
+    for codec in (RowCodec, ColumnCodec):
+        with pytest.raises(ConfigurationError):
+            codec(record(("at", "int"), name="permit"), record(("at", "int"), name="enterprise"))
+
+
 def test_a_type_is_found_under_its_alias() -> None:
     current: Json = {"type": "record", "name": "spot", "aliases": ["place"], "fields": [{"name": "n", "type": "long"}]}
     writer, reader = record(("at", PLACE)), record(("at", current))
