@@ -83,6 +83,8 @@ def examine(agreement: Agreement, catalogue: Catalogue, *, on: date | None = Non
     reader = Reader(agreement.select)
     select = reader.read()
     view = None if select is None else _Check(agreement, catalogue, reader).view(select)
+    if not reader.findings:
+        reader.confirm()
     standing = tuple(_standing(agreement, catalogue, on))
     if view is None or standing or reader.findings:
         return (*standing, *sorted(reader.findings, key=lambda finding: finding.place or START))

@@ -10,6 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
+
+import duckdb
 
 from civicbus.schemas.sql.nodes import Call, Expression, Field, Literal
 from civicbus.schemas.sql.types import Kind, Type
@@ -23,6 +26,20 @@ SETTINGS = (
     "SET TimeZone = 'UTC'",
 )
 _BLOCK = hashlib.sha256().block_size
+
+
+def syntax_fault(text: str) -> str:
+    """What DuckDB's own parser says against a text; empty where it reads it."""
+    try:
+        _parser().extract_statements(text)
+    except duckdb.ParserException as error:
+        return str(error)
+    return ""
+
+
+@cache
+def _parser() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(":memory:", config={"threads": 1, "enable_external_access": False})
 
 
 def quoted(name: str) -> str:

@@ -41,8 +41,8 @@ _BINARY: dict[type[exp.Expr], str] = {
     exp.Mod: "%",
     exp.DPipe: "||",
     exp.Is: "is",
-    exp.Like: "like",
 }
+_COMPARED = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
 _UNARY: dict[type[exp.Expr], str] = {exp.Not: "not", exp.Neg: "neg"}
 _CAST_TARGETS: dict[exp.DType, Type] = {
     exp.DType.BOOLEAN: BOOLEAN,
@@ -61,6 +61,7 @@ _REFUSED: tuple[tuple[tuple[type[exp.Expr], ...], str, str], ...] = (
         "write a condition on columns of this row",
     ),
     ((exp.Window,), "a view has no window function", "a view has one row a record; leave OVER out"),
+    ((exp.Distinct, exp.Filter, exp.WithinGroup), "a view has no aggregate", "a view has one row a record"),
     ((exp.ILike,), "ILIKE is not in the view language", "write lower(text) LIKE 'pattern%'"),
     ((exp.Interval,), "INTERVAL is not in the view language", "write whole days: date + 30"),
     ((exp.Extract,), "EXTRACT is not in the view language", "write year(date), month(date) or day(date)"),
@@ -73,6 +74,21 @@ _REFUSED: tuple[tuple[tuple[type[exp.Expr], ...], str, str], ...] = (
     ((exp.Placeholder, exp.Parameter), "a view has no parameters", "write the value itself"),
     ((exp.Aliases, exp.PropertyEQ), "a column has one name", "write expression AS name"),
 )
+# What the parser may have put into a node. Whatever else stands there changes the meaning, and is refused.
+_OPERANDS = frozenset({"this", "expression"})
+_PARTS: dict[type[exp.Expr], frozenset[str]] = {
+    exp.Like: _OPERANDS | {"negate"},
+    exp.Div: _OPERANDS | {"typed", "safe"},
+    exp.DPipe: _OPERANDS | {"safe"},
+    exp.Column: frozenset({"this", "table", "db", "catalog"}),
+    exp.Literal: frozenset({"this", "is_string"}),
+    exp.Anonymous: frozenset({"this", "expressions"}),
+    exp.In: frozenset({"this", "expressions", "query", "field", "unnest"}),
+    exp.Between: frozenset({"this", "low", "high", "symmetric"}),
+    exp.Case: frozenset({"this", "ifs", "default"}),
+    exp.Cast: frozenset({"this", "to", "_type"}),
+    exp.TryCast: frozenset({"this", "to", "safe", "_type"}),
+}
 _MAX_DEPTH = 100
 _MAX_DECIMAL_DIGITS = 15
 
@@ -114,7 +130,14 @@ class _Meaning:
 
     def _of(self, node: exp.Expr) -> Expression | None:
         if self._depth > _MAX_DEPTH:
-            raise Misfit("this is nested too deeply", "write it with fewer parentheses")
+            raise Misfit("this is nested too deeply", "write it shorter")
+        for kinds, fault, mend in _REFUSED:
+            if isinstance(node, kinds):
+                raise Misfit(fault, mend)
+        for part, value in node.args.items():
+            if value and part not in _PARTS.get(type(node), _OPERANDS):
+                raise Misfit(f"{node.sql('duckdb')[:60]} is not in the view language", f"leave {part} out")
+        self._comparable(node)
         if type(node) in _BINARY:
             return self._operator(_BINARY[type(node)], self._chain(node))
         if type(node) in _UNARY:
@@ -122,14 +145,16 @@ class _Meaning:
         special = _SPECIAL.get(type(node))
         if special is not None:
             return special(self, node)
-        for kinds, fault, mend in _REFUSED:
-            if isinstance(node, kinds):
-                raise Misfit(fault, mend)
         raise Misfit(f"{node.sql('duckdb')[:60]} is not in the view language", "see docs/view-language.md")
 
     def all(self, nodes: Iterable[exp.Expr]) -> list[Expression] | None:
         """The meanings of all, or None where one has none; every one is looked at."""
         return complete([self.of(node) for node in nodes])
+
+    def _comparable(self, node: exp.Expr) -> None:
+        """DuckDB refuses a < b < c, and so do we."""
+        if isinstance(node, _COMPARED) and any(isinstance(side, _COMPARED) for side in (node.this, node.expression)):
+            raise Misfit("comparisons do not chain", "join them by AND, or put one in parentheses")
 
     def _operator(self, name: str, nodes: Sequence[exp.Expr]) -> Expression | None:
         operands = self.all(nodes)
@@ -175,11 +200,16 @@ class _Meaning:
             raise Misfit("BETWEEN SYMMETRIC is not in the view language", "write BETWEEN low AND high")
         return self._operator("between", [node.this, node.args["low"], node.args["high"]])
 
+    def like(self, node: exp.Expr, *escape: exp.Expr) -> Expression | None:
+        found = self._operator("like", [node.this, node.expression, *escape])
+        if found is None or not node.args.get("negate"):
+            return found
+        return OPERATORS["not"]("not", [found])
+
     def escaped(self, node: exp.Expr) -> Expression | None:
-        like = node.this
-        if not isinstance(like, exp.Like):
+        if not isinstance(node.this, exp.Like):
             raise Misfit("ESCAPE follows LIKE", "write text LIKE 'pattern' ESCAPE '!'")
-        return self._operator("like", [like.this, like.expression, node.expression])
+        return self.like(node.this, node.expression)
 
     def case(self, node: exp.Expr) -> Expression | None:
         branches = node.args["ifs"]
@@ -252,6 +282,7 @@ _SPECIAL: dict[type[exp.Expr], Callable[[_Meaning, exp.Expr], Expression | None]
     exp.Star: _Meaning.star,
     exp.In: _Meaning.listing,
     exp.Between: _Meaning.between,
+    exp.Like: _Meaning.like,
     exp.Escape: _Meaning.escaped,
     exp.Case: _Meaning.case,
     exp.Cast: _Meaning.cast,

@@ -14,6 +14,7 @@ Resolver = Callable[[str, Sequence[Expression]], Expression]
 
 INTEGER_RANGE = range(-(2**31), 2**31)
 BIGINT_RANGE = range(-(2**63), 2**63)
+_MAX_PATTERN = 500
 
 _CASTABLE: Mapping[Kind, frozenset[Kind]] = {
     Kind.BOOLEAN: frozenset({Kind.INTEGER, Kind.BIGINT, Kind.VARCHAR}),
@@ -169,10 +170,20 @@ def _in(_: str, operands: Sequence[Expression]) -> Expression:
 
 
 def _like(_: str, operands: Sequence[Expression]) -> Expression:
-    text, pattern, *escape = operands
-    if any(one.type != VARCHAR for one in operands) or not all(isinstance(one, Literal) for one in operands[1:]):
+    text, *constants = operands
+    texts = [one.value for one in constants if isinstance(one, Literal) and isinstance(one.value, str)]
+    if text.type.kind not in (Kind.VARCHAR, Kind.NULL) or len(texts) < len(constants):
         raise Misfit("LIKE takes a VARCHAR and a constant pattern", "write column LIKE 'pattern%'")
-    return Call("like", (text, pattern, *escape), BOOLEAN, text.nullable)
+    pattern, *escape = texts
+    if len(pattern) > _MAX_PATTERN:
+        raise Misfit(f"the pattern is longer than {_MAX_PATTERN} characters", "write a shorter one")
+    if escape and (len(escape[0]) != 1 or _ends_escaping(pattern, escape[0])):
+        raise Misfit("ESCAPE takes one character, with another one after it in the pattern", "write ESCAPE '!'")
+    return Call("like", (converted(text, VARCHAR), *constants), BOOLEAN, text.nullable)
+
+
+def _ends_escaping(pattern: str, escape: str) -> bool:
+    return (len(pattern) - len(pattern.rstrip(escape))) % 2 == 1
 
 
 def _is_null(_: str, operands: Sequence[Expression]) -> Expression:

@@ -7,6 +7,7 @@ here, with its place and what to write instead.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +18,8 @@ from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.errors import ErrorLevel, ParseError, TokenError
 from sqlglot.parsers.duckdb import DuckDBParser
 from sqlglot.tokenizer_core import Token, TokenType
+
+from civicbus.schemas.sql.duckdb import syntax_fault
 
 Node = TypeVar("Node", bound=exp.Expr)
 
@@ -33,6 +36,7 @@ _CLAUSES = {
     "sample": ("a view has no sample", "nothing may depend on chance; write a condition in WHERE"),
 }
 _READ_CLAUSES = {"expressions", "from_", "joins", "where"}
+_CARET = re.compile(r"\nLINE (\d+): (?!\.\.\.).*\n( *)\^")
 _MAX_TOKENS = 20_000
 
 
@@ -161,7 +165,16 @@ class Reader:
         for name, value in statement.args.items():
             if value and name not in _READ_CLAUSES:
                 self._refuse_clause(statement, name, value)
+        if not statement.expressions:
+            self.report(statement, "there are no columns", "name them: SELECT column, … FROM …")
+            return None
         return self._select(statement)
+
+    def confirm(self) -> None:
+        """Report what sqlglot reads and DuckDB does not: the law says nothing of it."""
+        fault = syntax_fault(self.text)
+        if fault:
+            self._refuse_words(fault)
 
     def _at(self, offset: int) -> Place:
         before = self.text[:offset]
@@ -196,9 +209,20 @@ class Reader:
         return True
 
     def _refuse_syntax(self, error: ParseError | TokenError) -> None:
-        offset = error.offset if isinstance(error, _SyntaxFault) else len(self.text.rstrip()) - 1
-        words = str(error).split("\n")[0].split(". Line")[0].rstrip(".")
-        self.report(self._at(max(offset, 0)), f"this is no SQL: {words}", "correct the words here")
+        fault = syntax_fault(self.text)
+        if fault:
+            self._refuse_words(fault)
+        else:
+            offset = error.offset if isinstance(error, _SyntaxFault) else 0
+            self.report(self._at(offset), "this is not in the view language", "see docs/view-language.md")
+
+    def _refuse_words(self, fault: str) -> None:
+        """A fault as DuckDB's parser says it, at the place that it shows."""
+        place = _CARET.search(fault)
+        column = len(place[2]) - len(f"LINE {place[1]}: ") + 1 if place else 1
+        words = fault.split("\n", maxsplit=1)[0].removeprefix("Parser Error: ")
+        where = Place(int(place[1]), column) if place else START
+        self.report(where, f"this is no SQL: {words}", "correct the words here")
 
     def _refuse_statement(self, statement: exp.Expr) -> None:
         if isinstance(statement, exp.SetOperation):

@@ -9,13 +9,16 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date
-from operator import eq, ge, gt, le, lt, ne
+from itertools import compress
+from operator import add, eq, ge, gt, le, lt, mul, ne, sub
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from civicbus.schemas.sql.nodes import Call, Expression, Field, Literal, fields_of
+from civicbus.schemas.sql.nodes import Call, Expression, Field, Literal
 from civicbus.schemas.sql.types import BIGINT, Kind, Type
 from civicbus.stream_apps.views.exact import asked
 
@@ -33,6 +36,15 @@ _DTYPES: dict[Kind, pl.DataType] = {
     Kind.DATE: pl.Date(),
     Kind.TIME: pl.Time(),
 }
+# Constants of these kinds are kept as numbers.
+_NUMBERED: dict[Kind, pl.DataType] = {
+    Kind.DATE: pl.Int32(),
+    Kind.TIMESTAMP: pl.Int64(),
+    Kind.TIMESTAMPTZ: pl.Int64(),
+}
+_SEES_NULL = frozenset(
+    {"and", "or", "in", "is null", "is distinct from", "is not distinct from", "case", "coalesce", "nullif", "concat"}
+)
 _EPOCH = date(1970, 1, 1)
 _FIRST_DAY = (date(1, 1, 1) - _EPOCH).days
 _LAST_DAY = (date(9999, 12, 31) - _EPOCH).days
@@ -41,6 +53,7 @@ _INFINITE_DAY = 2**31 - 1
 _SPACES = " \u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u202f\u205f\u3000"
 # Scripts in which Polars and DuckDB agree on the case of every character: Latin without ß, Cyrillic, CJK.
 _PLAIN_CASE = r"^[\x00-\x7F\u00A0-\u00DE\u00E0-\u00FF\u0400-\u045F\u2010-\u205E\u3000-\u9FFF\uFF00-\uFFEF]*$"
+_FARTHEST_MILLIS = (2**63 - 1) // 1000
 _REACH = (-(2**32), 2**32 - 1)
 
 
@@ -59,11 +72,23 @@ def dtype(kind: Type) -> pl.DataType:
 def compiled(expression: Expression, key: bytes | None = None) -> pl.Expr:
     """The Polars expression over a frame whose columns are named as :attr:`Field.column` says.
 
-    ``key`` is the agreement's own, which ``hash`` needs. What reads no field is evaluated here, once.
+    ``key`` is the agreement's own, which ``hash`` needs.
     """
-    if isinstance(expression, Call) and not fields_of(expression):
-        return pl.lit(pl.select(_compiled(expression, key)).to_series()).first()
-    return _compiled(expression, key)
+    return _compiled(folded(expression, key), key)
+
+
+def folded(expression: Expression, key: bytes | None = None) -> Expression:
+    """The expression with what reads no field evaluated, once and for all; what a NULL makes NULL is NULL."""
+    if not isinstance(expression, Call):
+        return expression
+    call = replace(expression, arguments=tuple(folded(argument, key) for argument in expression.arguments))
+    constants = [argument for argument in call.arguments if isinstance(argument, Literal)]
+    if call.name not in _SEES_NULL and any(constant.value is None for constant in constants):
+        return Literal(None, call.type)
+    if len(constants) < len(call.arguments):
+        return call
+    value = pl.select(_compiled(call, key)).to_series()
+    return Literal(value.cast(_NUMBERED.get(call.type.kind, value.dtype)).to_list()[0], call.type)
 
 
 def _compiled(expression: Expression, key: bytes | None) -> pl.Expr:
@@ -75,10 +100,10 @@ def _compiled(expression: Expression, key: bytes | None) -> pl.Expr:
         case Call(name="hash"):
             if key is None:
                 raise KeyError("hash needs the agreement's key")
-            return compiled(expression.arguments[0], key).map_batches(_keyed(key), return_dtype=pl.String())
+            return _compiled(expression.arguments[0], key).map_batches(_keyed(key), return_dtype=pl.String())
         case Call():
-            operands = [compiled(argument, key) for argument in expression.arguments]
-            return _COMPILERS[expression.name](expression, operands)
+            operands = [_compiled(argument, key) for argument in expression.arguments]
+            return COMPILED[expression.name](expression, operands)
 
 
 def keyed_hash(key: bytes, text: bytes) -> str:
@@ -96,12 +121,7 @@ def _keyed(key: bytes) -> Callable[[pl.Series], pl.Series]:
 
 def _literal(literal: Literal) -> pl.Expr:
     target = dtype(literal.type)
-    match literal.type.kind:
-        case Kind.DATE:
-            return pl.lit(literal.value, pl.Int32()).cast(target)
-        case Kind.TIMESTAMP | Kind.TIMESTAMPTZ:
-            return pl.lit(literal.value, pl.Int64()).cast(target)
-    return pl.lit(literal.value, target)
+    return pl.lit(literal.value, _NUMBERED.get(literal.type.kind, target)).cast(target)
 
 
 def _exactly(call: Call, operands: Sequence[pl.Expr], wanted: pl.Expr) -> pl.Expr:
@@ -114,15 +134,26 @@ def _by_duckdb(call: Call, operands: list[pl.Expr]) -> pl.Expr:
     return _exactly(call, operands, pl.lit(True))
 
 
+def _of_moment(call: Call, operands: list[pl.Expr]) -> pl.Expr:
+    """DuckDB counts microseconds; milliseconds that it has no room for are NULL."""
+    moment = operands[0]
+    if call.arguments[0].type.millis:
+        moment = pl.when(moment.cast(pl.Int64()).is_between(-_FARTHEST_MILLIS, _FARTHEST_MILLIS)).then(moment)
+    return _by_duckdb(call, [moment])
+
+
 def _where_plain(fast: Compile, plain: Callable[[pl.Expr], pl.Expr]) -> Compile:
-    """``fast`` where every operand is plain (or NULL), DuckDB elsewhere; ``fast`` sees no other values."""
+    """``fast`` where every operand of the first one's type is plain (or NULL), DuckDB elsewhere.
+
+    ``fast`` sees no other values, because Polars breaks on some of them.
+    """
 
     def evaluate(call: Call, operands: list[pl.Expr]) -> pl.Expr:
-        checked = [o for o, a in zip(operands, call.arguments, strict=True) if not isinstance(a, Literal)]
-        odd = _all([plain(operand).fill_null(True) for operand in checked]).not_()
+        judged = [argument.type == call.arguments[0].type for argument in call.arguments]
+        odd = _all([plain(operand).fill_null(True) for operand in compress(operands, judged)]).not_()
         shielded = [
-            operand if isinstance(argument, Literal) else pl.when(odd.not_()).then(operand)
-            for operand, argument in zip(operands, call.arguments, strict=True)
+            pl.when(odd.not_()).then(operand) if is_judged else operand
+            for operand, is_judged in zip(operands, judged, strict=True)
         ]
         return pl.when(odd).then(_exactly(call, operands, odd)).otherwise(fast(call, shielded))
 
@@ -130,7 +161,7 @@ def _where_plain(fast: Compile, plain: Callable[[pl.Expr], pl.Expr]) -> Compile:
 
 
 def _all(conditions: Sequence[pl.Expr]) -> pl.Expr:
-    return _halved(conditions, lambda left, right: left & right) if conditions else pl.lit(True)
+    return _halved(conditions, lambda left, right: left & right)
 
 
 def _halved(operands: Sequence[pl.Expr], join: Callable[[pl.Expr, pl.Expr], pl.Expr]) -> pl.Expr:
@@ -168,14 +199,14 @@ def _wide(kind: Type) -> pl.DataType:
     return pl.Int128() if kind == BIGINT else pl.Int64()
 
 
-def _checked(operation: Callable[[pl.Expr, pl.Expr], pl.Expr]) -> Compile:
-    """Whole numbers in a wider type, NULL where the result does not come back; floats as they are."""
+def _checked(whole: Callable[[pl.Expr, pl.Expr], pl.Expr], real: Callable[[pa.Array, pa.Array], pa.Array]) -> Compile:
+    """Whole numbers in a wider type, NULL where the result does not come back; floats by Arrow."""
 
     def evaluate(call: Call, operands: list[pl.Expr]) -> pl.Expr:
         if call.type.is_float:
-            return operation(operands[0], operands[1])
+            return _by_arrow(real, operands[0], operands[1], dtype(call.type))
         left, right = (operand.cast(_wide(call.type)) for operand in operands)
-        return operation(left, right).cast(dtype(call.type), strict=False)
+        return whole(left, right).cast(dtype(call.type), strict=False)
 
     return evaluate
 
@@ -185,17 +216,23 @@ def _divided(call: Call, operands: list[pl.Expr]) -> pl.Expr:
 
 
 def _over(left: pl.Expr, right: pl.Expr, kind: pl.DataType) -> pl.Expr:
-    """Division, NULL for a divisor of zero.
+    """Division, NULL for a divisor of zero."""
+    return _by_arrow(pc.divide, left, pl.when(right != 0).then(right), kind)
 
-    Arrow divides, because Polars multiplies by the reciprocal where the divisor is one number: it rounds twice.
+
+def _by_arrow(
+    operation: Callable[[pa.Array, pa.Array], pa.Array], left: pl.Expr, right: pl.Expr, kind: pl.DataType
+) -> pl.Expr:
+    """Arithmetic of floats, as the processor does it.
+
+    Polars takes short cuts where one side is one number: it multiplies by the reciprocal, which rounds twice, and
+    leaves -0.0 + 0.0 as it is.
     """
-    sides = pl.struct(left.alias("left"), pl.when(right != 0).then(right).alias("right"))
-    return sides.map_batches(_divided_by_arrow, return_dtype=kind)
 
+    def evaluate(sides: pl.Series) -> pl.Series:
+        return pl.Series(operation(*(sides.struct.field(name).to_arrow() for name in ("left", "right"))))
 
-def _divided_by_arrow(sides: pl.Series) -> pl.Series:
-    left, right = (sides.struct.field(name).to_arrow() for name in ("left", "right"))
-    return pl.Series(pc.divide(left, right))
+    return pl.struct(left.alias("left"), right.alias("right")).map_batches(evaluate, return_dtype=kind)
 
 
 def _quotient(call: Call, operands: list[pl.Expr]) -> pl.Expr:
@@ -273,19 +310,13 @@ def _length(text: pl.Expr) -> pl.Expr:
 
 
 def _substring(_: Call, operands: list[pl.Expr]) -> pl.Expr:
-    text, start, *rest = operands
-    total = _length(text)
-    first = pl.when(start > 0).then(start - 1).when(start < 0).then(total + start).otherwise(_before_first(rest))
-    if not rest:
-        return pl.when(start.is_between(*_REACH)).then(text.str.slice(pl.max_horizontal(first, 0)))
-    end = first + rest[0]
+    text, start, length = operands if len(operands) == 3 else (*operands, pl.lit(_REACH[1], pl.Int64()))
+    # Position 0 is the one before the first.
+    first = pl.when(start < 0).then(_length(text) + start).otherwise(start - 1)
+    end = first + length
     low, high = pl.min_horizontal(first, end).clip(0), pl.max_horizontal(first, end)
-    reachable = (start.is_between(*_REACH)) & (rest[0].is_between(*_REACH))
+    reachable = start.is_between(*_REACH) & length.is_between(*_REACH)
     return pl.when(reachable).then(text.str.slice(low, (high - low).clip(0).cast(pl.UInt64(), strict=False)))
-
-
-def _before_first(rest: list[pl.Expr]) -> pl.Expr:
-    return pl.lit(-1 if rest else 0, pl.Int64())
 
 
 def _left(_: Call, operands: list[pl.Expr]) -> pl.Expr:
@@ -401,7 +432,7 @@ _CASTS: dict[tuple[Kind, Kind], Compile] = {
     **dict.fromkeys(((kind, Kind.VARCHAR) for kind in (Kind.FLOAT, Kind.DOUBLE, Kind.DECIMAL)), _by_duckdb),
     **dict.fromkeys(((Kind.DECIMAL, kind) for kind in (Kind.INTEGER, Kind.BIGINT, Kind.DOUBLE)), _by_duckdb),
     **dict.fromkeys(
-        ((kind, to) for kind in (Kind.TIMESTAMP, Kind.TIMESTAMPTZ) for to in (Kind.DATE, Kind.VARCHAR)), _by_duckdb
+        ((kind, to) for kind in (Kind.TIMESTAMP, Kind.TIMESTAMPTZ) for to in (Kind.DATE, Kind.VARCHAR)), _of_moment
     ),
     (Kind.DOUBLE, Kind.FLOAT): _narrowed,
     (Kind.DATE, Kind.VARCHAR): _where_plain(lambda _, operands: operands[0].dt.to_string("%Y-%m-%d"), _plain_day),
@@ -433,7 +464,7 @@ def _plain_case(text: pl.Expr) -> pl.Expr:
     return text.str.contains(_PLAIN_CASE)
 
 
-_COMPILERS: dict[str, Compile] = {
+COMPILED: dict[str, Compile] = {
     "=": _pair(eq),
     "<>": _pair(ne),
     "<": _pair(lt),
@@ -452,9 +483,9 @@ _COMPILERS: dict[str, Compile] = {
     "cast": _cast,
     "coalesce": lambda _, operands: pl.coalesce(operands),
     "nullif": lambda _, operands: pl.when(operands[1]).then(None).otherwise(operands[0]),
-    "+": _checked(lambda left, right: left + right),
-    "-": _checked(lambda left, right: left - right),
-    "*": _checked(lambda left, right: left * right),
+    "+": _checked(add, pc.add),
+    "-": _checked(sub, pc.subtract),
+    "*": _checked(mul, pc.multiply),
     "/": _divided,
     "//": _quotient,
     "%": _remainder,

@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from functools import cache
 
 import duckdb
 import polars as pl
@@ -143,7 +144,9 @@ _BIGINTS = st.one_of(
     st.integers(-(2**63), 2**63 - 1),
     st.sampled_from([2**63 - 1, -(2**63), 2**32, 2**32 - 1, -(2**32), -(2**32) - 1, 2**53 + 1]),
 )
-_MOMENTS = st.one_of(st.integers(-(10**15), 10**16), st.integers(-(2**63) + 1, 2**63 - 1), st.sampled_from([0, -1]))
+_MOMENTS = st.one_of(st.integers(-(10**15), 10**16), st.integers(-(2**63), 2**63 - 1), st.sampled_from([0, -1]))
+# DuckDB has no room for more milliseconds than these.
+_MILLIS = st.integers(-(2**63 // 1000), 2**63 // 1000)
 _VALUES: dict[Kind, st.SearchStrategy[object]] = {
     Kind.VARCHAR: _TEXTS,
     Kind.INTEGER: _INTEGERS,
@@ -160,7 +163,9 @@ _VALUES: dict[Kind, st.SearchStrategy[object]] = {
 
 def tables(names: Sequence[str], min_size: int = 0, max_size: int = 30) -> st.SearchStrategy[pa.Table]:
     """Tables of these columns, with NULLs and every value that has ever surprised somebody."""
-    row = st.tuples(*[st.one_of(st.none(), _VALUES[COLUMNS[name].kind]) for name in names])
+    row = st.tuples(
+        *[st.one_of(st.none(), _MILLIS if COLUMNS[name].millis else _VALUES[COLUMNS[name].kind]) for name in names]
+    )
     return st.lists(row, min_size=min_size, max_size=max_size).map(lambda rows: table(names, rows))
 
 
@@ -187,6 +192,7 @@ def typed(text: str) -> Expression:
     reader = Reader(f"SELECT {text} FROM a.t")
     select = reader.read()
     assert select is not None, reader.findings
+    assert select.outputs, reader.findings
     expression = meaning_of(select.outputs[0].expression, SCOPE, reader)
     assert expression is not None, [str(finding) for finding in reader.findings]
     return expression
@@ -203,10 +209,16 @@ def duckdbs(expression: Expression, rows: pa.Table) -> list[object]:
 
 
 def duckdb_column(sql: str, rows: pa.Table) -> list[object]:
-    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
-        for setting in SETTINGS:
-            connection.execute(setting)
-        return plain(connection.from_arrow(rows).project(f"{sql} AS answer").to_arrow_table().column("answer"))
+    return plain(law().from_arrow(rows).project(f"{sql} AS answer").to_arrow_table().column("answer"))
+
+
+@cache
+def law() -> duckdb.DuckDBPyConnection:
+    """DuckDB with the settings that the view language has."""
+    connection = duckdb.connect(":memory:", config={"threads": 1})
+    for setting in SETTINGS:
+        connection.execute(setting)
+    return connection
 
 
 def plain(values: pa.Array | pa.ChunkedArray) -> list[object]:
