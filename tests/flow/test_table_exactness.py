@@ -25,7 +25,7 @@ class Traffic:
 
     def __init__(self, writer: InboxWriter, seed: int) -> None:
         self._writer = writer
-        self._random = random.Random(seed)  # noqa: S311 - a repeatable course, not a secret
+        self._random = random.Random(seed)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._write)
         self.truth: dict[str, dict[str, object]] = {}
@@ -113,7 +113,7 @@ def moves_on(tables: Tables) -> None:
 def test_a_sink_that_is_killed_at_any_moment_leaves_nothing_out_and_nothing_twice(
     platform, member, tables, traffic, tmp_path
 ) -> None:
-    chance = random.Random(11)  # noqa: S311 - a repeatable course, not a secret
+    chance = random.Random(11)
     with Sink(platform.home, member.id, tmp_path / "log") as sink:
         eventually(lambda: tables.rows(AGREEMENT))
         with Watcher(Tables(platform.endpoints, platform.secrets, member.id)) as watcher:
@@ -148,7 +148,7 @@ def test_a_rebuild_that_is_killed_on_its_way_goes_on_and_shows_nothing_older(
 def test_twins_do_not_disturb_each_other_and_one_that_slept_is_fenced(
     platform, member, tables, traffic, tmp_path
 ) -> None:
-    chance = random.Random(13)  # noqa: S311 - a repeatable course, not a secret
+    chance = random.Random(13)
     with (
         Sink(platform.home, member.id, tmp_path / "one") as one,
         Sink(platform.home, member.id, tmp_path / "other") as other,

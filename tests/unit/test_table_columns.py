@@ -66,7 +66,8 @@ def test_a_record_key_that_a_view_gets_later_does_not_take_the_key_column() -> N
     assert [column.name for column in change.added] == [f"{KEY_COLUMN}_"]
 
 
-NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,80}", fullmatch=True) | st.sampled_from([*SYSTEM_COLUMNS, KEY_COLUMN, "a" * 63, "a" * 62 + "_"])
+AWKWARD = [*SYSTEM_COLUMNS, KEY_COLUMN, "a" * 63, "a" * 62 + "_"]
+NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,80}", fullmatch=True) | st.sampled_from(AWKWARD)
 
 
 @given(st.lists(NAMES, min_size=1, max_size=20, unique=True))
