@@ -14,7 +14,15 @@ from functools import cache
 from typing import Annotated, ClassVar, Self
 from uuid import UUID
 
-from pydantic import BeforeValidator, ConfigDict, PlainSerializer, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    GetPydanticSchema,
+    PlainSerializer,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic import Field as Bounds
 
 from civicbus.errors import ConfigurationError, Unacceptable
@@ -59,7 +67,12 @@ FieldName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,59}\z")
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^\S([^\x00-\x1f]*\S)?\z")]
 ADataset = Annotated[DatasetId, BeforeValidator(_dataset_id), PlainSerializer(str, return_type=str)]
 ADepartment = Annotated[DepartmentId, BeforeValidator(_department_id)]
-ASchema = Annotated[AvroSchema, BeforeValidator(_schema), PlainSerializer(lambda schema: schema.text, return_type=str)]
+ASchema = Annotated[
+    AvroSchema,
+    GetPydanticSchema(lambda _, handler: handler(object)),  # what a schema is made of is no business of pydantic's
+    BeforeValidator(_schema),
+    PlainSerializer(lambda schema: schema.text, return_type=str),
+]
 Bound = Annotated[float, Bounds(allow_inf_nan=False)]
 Length = Annotated[int, Bounds(ge=0)]
 Days = Annotated[int, Bounds(ge=1, le=3650)]
