@@ -130,6 +130,12 @@ class AssignedReader:
         """Where a read-committed reader comes to the end of each partition now."""
         return self._offsets(partitions, _LAST)
 
+    def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """How far the group has committed each partition; 0 where it has not."""
+        with translated():
+            found = self._consumer.committed([TopicPartition(*each) for each in partitions], timeout=_REQUEST_TIMEOUT_S)
+        return {Partition(Topic(each.topic), each.partition): max(0, each.offset) for each in found}
+
     def start(self, positions: Mapping[Partition, int]) -> None:
         """Read these partitions too, from these offsets."""
         with translated():
