@@ -21,12 +21,9 @@ from civicbus.names import DatasetId
 from civicbus.producers import table_source
 from civicbus.producers.journal import Journal, journal_path
 from civicbus.producers.publisher import Publisher
-from civicbus.producers.registered import registered_schema
 from civicbus.producers.table_source import Outcome, RefusedRow, TableSource
 from civicbus.schemas.catalogue_files import load_catalogue, shipped_catalogue
 from civicbus.schemas.datasets import Dataset
-from civicbus.schemas.registry import Registry
-from civicbus.secrets import principal_of
 
 INTERRUPTED = 130
 _SHOWN = 10
@@ -56,17 +53,13 @@ def publish(
     dataset = _dataset(name, catalogue)
     place = journal or journal_path(here.home, dataset.id)
     with (
-        Registry(here.endpoints.registry_url) as registry,
         Journal(place, dataset.id) as opened,
         _progress(shown=not as_json) as progress,
         _stopping() as stop,
+        Publisher.at(here.home, dataset) as publisher,
     ):
-        schema_id = registered_schema(registry, dataset)
-        with Publisher(
-            here.endpoints, here.secrets.read(principal_of(dataset.id.department)), dataset, schema_id
-        ) as publisher:
-            source = TableSource(dataset, schema_id, opened, publisher, progress=progress, stop=stop)
-            outcome = source.publish_csv(file, full=not incremental)
+        source = TableSource(dataset, publisher.schema_id, opened, publisher, progress=progress, stop=stop)
+        outcome = source.publish_csv(file, full=not incremental)
     typer.echo(_document(dataset, outcome) if as_json else "\n".join(_report(dataset, outcome)))
     if outcome.waiting:
         raise typer.Exit(INTERRUPTED)

@@ -12,19 +12,22 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Self
 
 from civicbus.errors import Unacceptable
 from civicbus.events import SEQUENCE_LIMIT, ChangeEvent, deleted, upserted
 from civicbus.names import source_of
 from civicbus.producers.changes import Change, Refusal, event_ids, next_sequence, report_of
+from civicbus.producers.registered import registered_schema
 from civicbus.reasons import Reason
 from civicbus.schemas.codec.frame import header
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.codec.schema import AvroSchema, document
 from civicbus.schemas.datasets import Dataset, SequenceRule
-from civicbus.secrets import Credentials
-from civicbus.settings import Endpoints
+from civicbus.schemas.registry import Registry
+from civicbus.secrets import Credentials, SecretStore, principal_of
+from civicbus.settings import Endpoints, secrets_folder
 from civicbus.transport.outgoing import DELIVERY_S, IN_FLIGHT_BYTES, Outgoing, Receipt
 
 __all__ = ["Publisher", "Receipt"]
@@ -47,6 +50,7 @@ class Publisher:
         in_flight_bytes: int = IN_FLIGHT_BYTES,
     ) -> None:
         """Connect; raises AccessDenied for refused credentials and Unavailable where no broker answers."""
+        self.schema_id = schema_id
         self._dataset = dataset
         self._codec = RowCodec(dataset.schema)
         self._key_codec = RowCodec(_key_schema(dataset))
@@ -58,6 +62,15 @@ class Publisher:
         self._events = event_ids()
         self._last = 0
         self._outgoing = Outgoing(endpoints, credentials, dataset.id.changes, in_flight_bytes=in_flight_bytes)
+
+    @classmethod
+    def at(cls, home: Path, dataset: Dataset) -> Self:
+        """A publisher on the platform that this home belongs to, with the owner's own credentials."""
+        endpoints = Endpoints.load(home)
+        credentials = SecretStore(secrets_folder(home)).read(principal_of(dataset.id.department))
+        with Registry(endpoints.registry_url) as registry:
+            schema_id = registered_schema(registry, dataset)
+        return cls(endpoints, credentials, dataset, schema_id)
 
     def upsert(
         self,
@@ -71,7 +84,7 @@ class Publisher:
         key = self._dataset.key_of(record)
         value = self._frame + self._codec.encode(record)
         for name in self._required:
-            if record.get(name) in {None, ""}:
+            if record.get(name) is None or record[name] == "":
                 raise Unacceptable(Reason.QUALITY_REQUIRED, f"{name} is required", field=name)
         if len(value) > self._dataset.max_bytes:
             raise Unacceptable(Reason.TOO_LARGE, f"the record takes more than {self._dataset.max_bytes} bytes")

@@ -31,7 +31,7 @@ _REQUEST_S = 10.0
 
 # Measured against one broker on the same machine, 300-byte rows: batches of 256 KiB carry twice the records of
 # the default 16 KiB; zstd costs less than the checksum of the bytes that it saves; a longer linger only delays.
-_OPTIONS: Options = {
+OPTIONS: Options = {
     "batch_size": 256 * 1024,
     "linger_ms": 5,
     "compression_type": "zstd",
@@ -117,7 +117,7 @@ class Outgoing:
         _quieten()
         authenticate(endpoints, credentials)
         with translated():
-            self._producer = python_producer(endpoints, credentials, _OPTIONS)
+            self._producer = python_producer(endpoints, credentials, OPTIONS)
         self._topic = topic
         self._limit = in_flight_bytes
         self._sending = threading.Lock()

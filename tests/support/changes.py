@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
@@ -48,8 +49,14 @@ class Owned:
 
     def count(self) -> int:
         """How many changes the topic holds."""
+        with self.counting() as count:
+            return count()
+
+    @contextmanager
+    def counting(self) -> Iterator[Callable[[], int]]:
+        """Asks the broker again and again over one connection."""
         with closing(_consumer(self.platform)) as consumer:
-            return sum(consumer.get_watermark_offsets(one)[1] for one in _partitions(self.dataset))
+            yield lambda: sum(consumer.get_watermark_offsets(one)[1] for one in _partitions(self.dataset))
 
 
 class Change:
@@ -60,7 +67,7 @@ class Change:
         self.key, self.value = message.key(), message.value()
         self.headers = dict(message.headers() or [])
 
-    @property
+    @cached_property
     def event(self) -> ChangeEvent:
         return parse_change(self.headers.items())
 
