@@ -6,9 +6,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from support.chicago import FOLDER, needs_chicago
-from support.entries import write_catalogue
-from support.publishing import SCHEMA_ID, MemoryTopic
 
 from civicbus.errors import CheckFailed, CivicbusError, ConfigurationError
 from civicbus.names import DatasetId
@@ -18,6 +15,9 @@ from civicbus.producers.table_source import Outcome, TableSource
 from civicbus.reasons import Reason
 from civicbus.schemas.catalogue_files import load_catalogue, shipped_catalogue
 from civicbus.schemas.datasets import Dataset
+from support.chicago import FOLDER, needs_chicago
+from support.entries import write_catalogue
+from support.publishing import SCHEMA_ID, MemoryTopic
 
 HEADER = "tree_no,species,height_m,planted_on\n"
 

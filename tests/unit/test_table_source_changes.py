@@ -10,8 +10,6 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.publishing import POINTS, SCHEMA_ID, DyingJournal, MemoryTopic, dying_at, run
-from support.samples import permits
 
 from civicbus.errors import ConfigurationError, Unavailable
 from civicbus.producers.journal import Journal
@@ -19,6 +17,8 @@ from civicbus.producers.table_source import BLOCK_CHANGES, TableSource
 from civicbus.reasons import Reason
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.datasets import Quality, SequenceRule, Source
+from support.publishing import POINTS, SCHEMA_ID, DyingJournal, MemoryTopic, dying_at, run
+from support.samples import permits
 
 DATASET = permits()
 COLUMNS = DATASET.schema.field_names
