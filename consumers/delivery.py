@@ -29,8 +29,9 @@ from civicbus.freshness import END_TO_END
 from civicbus.names import AgreementId, DepartmentId, Topic, inbox_topic
 from civicbus.observe import Health
 from civicbus.postgres import Session, translated
-from civicbus.transport.assigned import AssignedReader, Partition, Reading, Record, TopicIdentity
+from civicbus.transport.assigned import AssignedReader, Reading, Record, TopicIdentity
 from civicbus.transport.metrics import BATCH_RECORDS, LAG_RECORDS, LAST_COMMIT
+from civicbus.transport.partitions import Partition
 
 log = structlog.get_logger()
 

@@ -14,7 +14,8 @@ from civicbus.names import Topic
 from civicbus.schemas.codec.frame import unframe
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.registry import Registry
-from civicbus.transport.assigned import AssignedReader, Partition, Record
+from civicbus.transport.assigned import AssignedReader, Record
+from civicbus.transport.partitions import Partition
 
 POLL_TIMEOUT_S = 0.2
 

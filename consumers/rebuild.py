@@ -11,7 +11,8 @@ from civicbus.consumers.sinks.postgres import Restart, prepare_session, start_ov
 from civicbus.errors import ConfigurationError
 from civicbus.names import AgreementId, DepartmentId, Topic, inbox_topic
 from civicbus.postgres import Session, translated
-from civicbus.transport.assigned import AssignedReader, Partition
+from civicbus.transport.assigned import AssignedReader
+from civicbus.transport.partitions import Partition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

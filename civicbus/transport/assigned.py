@@ -30,21 +30,12 @@ from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
 from civicbus.transport.clients import confluent_admin, confluent_consumer
 from civicbus.transport.faults import fault_of, translated
+from civicbus.transport.partitions import FIRST, LAST, REQUEST_TIMEOUT_S, Partition, offsets
 
 TopicId = NewType("TopicId", str)
 """The broker's own id of a topic; a topic that is deleted and made again has another."""
 
-_FIRST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the library leaves them untyped
-_LAST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-_REQUEST_TIMEOUT_S = 15.0
 _GONE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
-
-
-class Partition(NamedTuple):
-    """One partition of one topic."""
-
-    topic: Topic
-    number: int
 
 
 class Record(NamedTuple):
@@ -102,7 +93,7 @@ class AssignedReader:
     def topics(self, prefix: str) -> list[Topic]:
         """The topics that these credentials may see and whose names start with ``prefix``."""
         with translated():
-            seen = self._consumer.list_topics(timeout=_REQUEST_TIMEOUT_S).topics
+            seen = self._consumer.list_topics(timeout=REQUEST_TIMEOUT_S).topics
         return sorted(Topic(name) for name, topic in seen.items() if name.startswith(prefix) and topic.error is None)
 
     def describe(self, topics: Sequence[Topic]) -> dict[Topic, TopicIdentity]:
@@ -110,11 +101,11 @@ class AssignedReader:
         if not topics:
             return {}
         with translated():
-            futures = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=_REQUEST_TIMEOUT_S)
+            futures = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=REQUEST_TIMEOUT_S)
         states: dict[Topic, TopicIdentity] = {}
         for name, future in futures.items():
             try:
-                description = future.result(_REQUEST_TIMEOUT_S)
+                description = future.result(REQUEST_TIMEOUT_S)
             except KafkaException as exception:
                 if exception.args[0].code() not in _GONE:
                     raise fault_of(exception.args[0]) from exception
@@ -124,16 +115,16 @@ class AssignedReader:
 
     def first_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Where each partition starts now."""
-        return self._offsets(partitions, _FIRST)
+        return self._offsets(partitions, FIRST)
 
     def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Where a read-committed reader comes to the end of each partition now."""
-        return self._offsets(partitions, _LAST)
+        return self._offsets(partitions, LAST)
 
     def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """How far the group has committed each partition; 0 where it has not."""
         with translated():
-            found = self._consumer.committed([TopicPartition(*each) for each in partitions], timeout=_REQUEST_TIMEOUT_S)
+            found = self._consumer.committed([TopicPartition(*each) for each in partitions], timeout=REQUEST_TIMEOUT_S)
         return {Partition(Topic(each.topic), each.partition): max(0, each.offset) for each in found}
 
     def start(self, positions: Mapping[Partition, int]) -> None:
@@ -164,17 +155,8 @@ class AssignedReader:
         return reading
 
     def _offsets(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
-        asked = {TopicPartition(*partition): spec for partition in partitions}
-        if not asked:
-            return {}
         with translated():
-            futures = self._admin.list_offsets(
-                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_REQUEST_TIMEOUT_S
-            )
-            return {
-                Partition(Topic(each.topic), each.partition): future.result(_REQUEST_TIMEOUT_S).offset
-                for each, future in futures.items()
-            }
+            return offsets(self._admin, partitions, spec, IsolationLevel.READ_COMMITTED)
 
     def close(self) -> None:
         self._consumer.close()

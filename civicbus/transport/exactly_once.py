@@ -19,7 +19,6 @@ from typing import NamedTuple, Protocol, Self
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, IsolationLevel, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from civicbus.errors import CivicbusError
 from civicbus.events import Headers
@@ -29,6 +28,7 @@ from civicbus.settings import Endpoints
 from civicbus.transport.clients import confluent_admin, confluent_consumer, confluent_producer
 from civicbus.transport.faults import fault_of, translated
 from civicbus.transport.metrics import BATCH_RECORDS, COMMIT_SECONDS, LAG_RECORDS, LAST_COMMIT
+from civicbus.transport.partitions import FIRST, LAST, Partition, offsets
 
 log = structlog.get_logger()
 
@@ -40,16 +40,6 @@ GAUGES_EVERY_S = 5.0
 LARGEST_MESSAGE_BYTES = 9 * 2**20
 ANY_PARTITION = -1
 """An output to whichever partition the key hashes to."""
-
-_FIRST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the library leaves them untyped
-_LAST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-
-
-class Partition(NamedTuple):
-    """One partition of one topic."""
-
-    topic: Topic
-    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,22 +303,15 @@ class Worker:
     def _starts(self, partitions: Sequence[Partition], committed: Sequence[int]) -> list[int]:
         if self._stage.from_start:
             return [OFFSET_BEGINNING] * len(partitions)
-        firsts = self._offsets(partitions, _FIRST)
+        firsts = offsets(self._admin, partitions, FIRST, IsolationLevel.READ_UNCOMMITTED)
         for partition, offset in zip(partitions, committed, strict=True):
             if 0 <= offset < firsts[partition]:
                 log.error("offsets_expired", topic=partition.topic, partition=partition.number)
         return [max(offset, firsts[partition]) for partition, offset in zip(partitions, committed, strict=True)]
 
     def _ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        return self._offsets(list(partitions), _LAST)
-
-    def _offsets(self, partitions: Sequence[Partition], spec: OffsetSpec) -> dict[Partition, int]:
-        """Offsets read uncommitted: a restorer must pass what a dying instance may still have pending."""
-        if not partitions:
-            return {}
-        asked = {TopicPartition(p.topic, p.number): spec for p in partitions}
-        futures = self._admin.list_offsets(asked, isolation_level=IsolationLevel.READ_UNCOMMITTED)
-        return {Partition(Topic(tp.topic), tp.partition): future.result(30).offset for tp, future in futures.items()}
+        """Read uncommitted: a restorer must pass what a dying instance may still have pending."""
+        return offsets(self._admin, partitions, LAST, IsolationLevel.READ_UNCOMMITTED)
 
     # Restoring outputs.
 

@@ -27,7 +27,8 @@ from civicbus.schemas.views import View, check
 from civicbus.secrets import OPERATOR, Credentials, SecretStore, agreement_secret, principal_of
 from civicbus.settings import Endpoints
 from civicbus.stream_apps.views.expressions import keyed_hash
-from civicbus.transport.assigned import AssignedReader, Partition, Record
+from civicbus.transport.assigned import AssignedReader, Record
+from civicbus.transport.partitions import Partition
 
 READ_WITHIN_S = 120.0
 _OWN_FUNCTIONS = (

@@ -26,7 +26,8 @@ from civicbus.schemas.datasets import Dataset
 from civicbus.schemas.quality import violations
 from civicbus.stream_apps.admission.metrics import ADMITTED, CHANGES, DUPLICATES, REFUSED
 from civicbus.stream_apps.admission.rules import Verdict, Version, check_key, examine, judge
-from civicbus.transport.exactly_once import ANY_PARTITION, Batch, Output, Partition, Step
+from civicbus.transport.exactly_once import ANY_PARTITION, Batch, Output, Step
+from civicbus.transport.partitions import Partition
 
 
 @dataclass(slots=True)

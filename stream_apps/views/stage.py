@@ -29,7 +29,8 @@ from civicbus.schemas.datasets import Dataset
 from civicbus.schemas.views import View
 from civicbus.stream_apps.views.evaluate import Evaluation
 from civicbus.stream_apps.views.metrics import FORWARDED, PARKED
-from civicbus.transport.exactly_once import ANY_PARTITION, Batch, Output, Partition, Step
+from civicbus.transport.exactly_once import ANY_PARTITION, Batch, Output, Step
+from civicbus.transport.partitions import Partition
 
 CHUNK_ROWS = 5_000
 RETRY = timedelta(seconds=1)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from civicbus.events import Headers
-from civicbus.transport.exactly_once import ANY_PARTITION, Batch, Partition, Stage, Step
+from civicbus.transport.exactly_once import ANY_PARTITION, Batch, Stage, Step
+from civicbus.transport.partitions import Partition
 
 
 @dataclass(frozen=True)

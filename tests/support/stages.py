@@ -36,8 +36,9 @@ from civicbus.schemas.datasets import (
 )
 from civicbus.schemas.registry import Registry
 from civicbus.secrets import OPERATOR, principal_of
-from civicbus.transport.assigned import AssignedReader, Partition, Record
+from civicbus.transport.assigned import AssignedReader, Record
 from civicbus.transport.clients import confluent_producer
+from civicbus.transport.partitions import Partition
 from support.platform import Platform, unique
 from support.samples import TITLE
 

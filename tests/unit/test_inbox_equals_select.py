@@ -8,8 +8,6 @@ import duckdb
 import polars as pl
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from support.samples import PERMIT_SCHEMA, PERMITS, agreement, catalogue, permits
-from support.simulation import Bus, Entry, Log, Worker
 
 from civicbus.events import ChangeEvent, deleted, upserted
 from civicbus.names import Stage as TopicStage
@@ -22,7 +20,9 @@ from civicbus.schemas.views import View, check
 from civicbus.stream_apps.admission.stage import Admission
 from civicbus.stream_apps.views.evaluate import Evaluation
 from civicbus.stream_apps.views.stage import Inbox, Views
-from civicbus.transport.exactly_once import Partition
+from civicbus.transport.partitions import Partition
+from support.samples import PERMIT_SCHEMA, PERMITS, agreement, catalogue, permits
+from support.simulation import Bus, Entry, Log, Worker
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 PERMIT_ID = 7
