@@ -19,6 +19,7 @@ from civicbus.names import AgreementId
 from civicbus.schemas.agreement import Agreement, agreement_files, load_agreement, load_agreements
 from civicbus.schemas.catalogue_files import load_catalogue, shipped_catalogue
 from civicbus.schemas.datasets import Catalogue
+from civicbus.schemas.sql import manual
 from civicbus.schemas.views import View, check, examine
 
 app = typer.Typer(no_args_is_help=True, help="Agreements: who receives which view, why and until when.")
@@ -98,6 +99,12 @@ def revoke_agreement(
     here: Context = context.obj
     agreement = revoke(here.endpoints, here.secrets, AgreementId(name))
     typer.echo(f"{name}: {agreement.subscriber} may no longer read {agreement.topic}; its output stops")
+
+
+@app.command()
+def language() -> None:
+    """Explain the view language: what a SELECT may hold, its types, its operators and its functions."""
+    typer.echo(manual.text())
 
 
 def _report(path: Path, catalogue: Catalogue) -> dict[str, object]:

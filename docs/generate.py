@@ -1,4 +1,4 @@
-"""Writes the pages of this folder that are made from the code: commands.md and refusals.md. Run by ``make docs``.
+"""Writes the pages of this folder that are made from the code: commands, refusals, view-language. Run by ``make docs``.
 
 A test holds the pages equal to what this gives.
 """
@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from civicbus.cli.main import app
 from civicbus.reasons import MEANINGS, MENDS, Reason
+from civicbus.schemas.sql import manual
 
 FOLDER = Path(__file__).parent
 GENERATED = "<!-- Written by `make docs`; change the code that it is made from. -->"
@@ -23,6 +24,7 @@ def pages() -> dict[str, str]:
     return {
         "commands.md": "\n".join([GENERATED, *_commands()]) + "\n",
         "refusals.md": "\n".join([GENERATED, *_refusals()]) + "\n",
+        "view-language.md": f"{GENERATED}\n{manual.text()}\n",
     }
 
 

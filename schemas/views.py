@@ -7,7 +7,7 @@ can be evaluated on any row of its datasets: functions are total, names are reso
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -24,7 +24,7 @@ from civicbus.schemas.sql.meaning import Scope, alternatives, meaning_of, neares
 from civicbus.schemas.sql.nodes import Expression, Field, fields_of
 from civicbus.schemas.sql.operators import condition
 from civicbus.schemas.sql.parse import START, Finding, Named, Output, Reader, Select
-from civicbus.schemas.sql.types import NULL, FieldType, Type, avro_type, field_types
+from civicbus.schemas.sql.types import NULL, Type, avro_type, field_types
 
 DRIVING = ""
 
@@ -208,12 +208,10 @@ def _fault_of_column(name: str, expression: Expression) -> tuple[str, str]:
 def _avro(expression: Expression, scope: Scope) -> tree.Type:
     """A field that is shown as it is keeps its Avro type (a UUID stays one); the others have their type's."""
     if isinstance(expression, Field):
-        return _types(scope)[expression.source][expression.name].avro
+        known = dict(scope.sources.values())[expression.source][expression.name]
+        if known is not None:
+            return known.avro
     return avro_type(expression.type)
-
-
-def _types(scope: Scope) -> Mapping[str, Mapping[str, FieldType]]:
-    return dict(scope.sources.values())
 
 
 def _output_schema(agreement: Agreement, columns: Iterable[Column]) -> AvroSchema:

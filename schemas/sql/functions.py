@@ -56,11 +56,12 @@ class Overload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """One function of the list. ``usage`` and ``meaning`` are what the documentation says of it."""
+    """One function of the list. ``usage``, ``gives`` and ``meaning`` are what the documentation says of it."""
 
     name: str
     usage: str
     meaning: str
+    gives: str
     overloads: tuple[Overload, ...] = ()
     resolver: Resolver | None = None
 
@@ -135,42 +136,49 @@ _LIST = (
     Function(
         name="lower",
         usage="lower(text)",
+        gives="VARCHAR",
         meaning="Lower case, one character for one character.",
         overloads=_texts(_TEXT),
     ),
     Function(
         name="upper",
         usage="upper(text)",
+        gives="VARCHAR",
         meaning="Upper case, one character for one character: `upper('ß')` is `ẞ`.",
         overloads=_texts(_TEXT),
     ),
     Function(
         name="trim",
         usage="trim(text [, characters])",
+        gives="VARCHAR",
         meaning="Without leading and trailing spaces of any script (not tabs or line ends), or these characters.",
         overloads=_texts(_TEXT, _CHARACTERS),
     ),
     Function(
         name="ltrim",
         usage="ltrim(text [, characters])",
+        gives="VARCHAR",
         meaning="As `trim`, leading ones only.",
         overloads=_texts(_TEXT, _CHARACTERS),
     ),
     Function(
         name="rtrim",
         usage="rtrim(text [, characters])",
+        gives="VARCHAR",
         meaning="As `trim`, trailing ones only.",
         overloads=_texts(_TEXT, _CHARACTERS),
     ),
     Function(
         name="length",
         usage="length(text)",
+        gives="BIGINT",
         meaning="The number of characters (Unicode code points).",
         overloads=_texts(_TEXT, gives=BIGINT),
     ),
     Function(
         name="substring",
         usage="substring(text, start [, length])",
+        gives="VARCHAR",
         meaning="From character `start`, counted from 1, or from the end where it is negative; "
         "a negative length goes backwards.",
         resolver=_reaching("substring(text, start, length)", _START, _LENGTH),
@@ -178,60 +186,70 @@ _LIST = (
     Function(
         name="left",
         usage="left(text, count)",
+        gives="VARCHAR",
         meaning="The first `count` characters; all but the last ones where it is negative.",
         resolver=_reaching("left(text, count)", _COUNT),
     ),
     Function(
         name="right",
         usage="right(text, count)",
+        gives="VARCHAR",
         meaning="The last `count` characters; all but the first ones where it is negative.",
         overloads=_texts(_TEXT, _COUNT),
     ),
     Function(
         name="concat",
         usage="concat(text, …)",
+        gives="VARCHAR",
         meaning="The texts in a row; NULL counts as empty (with `||` it makes the whole NULL).",
         resolver=lambda _, arguments: _concat(arguments),
     ),
     Function(
         name="replace",
         usage="replace(text, from, to)",
+        gives="VARCHAR",
         meaning="Every `from` replaced by `to`; an empty `from` replaces nothing.",
         overloads=_texts(_TEXT, _OTHER, _OTHER),
     ),
     Function(
         name="starts_with",
         usage="starts_with(text, other)",
+        gives="BOOLEAN",
         meaning="Whether the text begins with the other.",
         overloads=_texts(_TEXT, _OTHER, gives=BOOLEAN),
     ),
     Function(
         name="ends_with",
         usage="ends_with(text, other)",
+        gives="BOOLEAN",
         meaning="Whether the text ends with the other.",
         overloads=_texts(_TEXT, _OTHER, gives=BOOLEAN),
     ),
     Function(
         name="contains",
         usage="contains(text, other)",
+        gives="BOOLEAN",
         meaning="Whether the other stands in the text.",
         overloads=_texts(_TEXT, _OTHER, gives=BOOLEAN),
     ),
     Function(
         name="coalesce",
         usage="coalesce(value, …)",
+        gives="their type",
         meaning="The first value that is not NULL; all of one type.",
         resolver=coalesce,
     ),
     Function(
         name="nullif",
         usage="nullif(value, other)",
+        gives="the value's type",
         meaning="The value, or NULL where it equals the other.",
         resolver=nullif,
     ),
     Function(
         name="abs",
         usage="abs(number)",
+        gives="the number's type",
         meaning="Without its sign; NULL where that overflows.",
         overloads=(
             *(Overload(parameters=(_number(kind),), gives=kind, partial=True) for kind in (INTEGER, BIGINT)),
@@ -241,18 +259,21 @@ _LIST = (
     Function(
         name="round",
         usage="round(number [, digits])",
-        meaning="A DOUBLE rounded half away from zero, to a constant number of digits from -15 to 15.",
+        gives="DOUBLE",
+        meaning="Rounded half away from zero, to a constant number of digits from -15 to 15.",
         resolver=lambda _, arguments: _round(arguments),
     ),
     Function(
         name="floor",
         usage="floor(number)",
+        gives="the number's type",
         meaning="The next whole number below a DOUBLE or FLOAT.",
         overloads=tuple(Overload(parameters=(_number(kind),), gives=kind) for kind in (FLOAT, DOUBLE)),
     ),
     Function(
         name="ceil",
         usage="ceil(number)",
+        gives="the number's type",
         meaning="The next whole number above a DOUBLE or FLOAT.",
         overloads=tuple(Overload(parameters=(_number(kind),), gives=kind) for kind in (FLOAT, DOUBLE)),
     ),
@@ -260,7 +281,8 @@ _LIST = (
         Function(
             name=name,
             usage=f"{name}(date)",
-            meaning=f"The {name} of a date, a BIGINT; NULL for an infinite date.",
+            gives="BIGINT",
+            meaning=f"The {name} of a date; NULL for an infinite date.",
             overloads=(Overload(parameters=(_DAY,), gives=BIGINT, partial=True),),
         )
         for name in ("year", "month", "day")
@@ -268,6 +290,7 @@ _LIST = (
     Function(
         name="mask",
         usage="mask(text [, keep_start [, keep_end]])",
+        gives="VARCHAR",
         meaning="Every character replaced by `*`, except the first `keep_start` and the last `keep_end` (both 0 "
         "unless given); a text not longer than both together is masked whole.",
         resolver=_mask,
@@ -275,6 +298,7 @@ _LIST = (
     Function(
         name="hash",
         usage="hash(text)",
+        gives="VARCHAR",
         meaning="HMAC-SHA-256 of the text's UTF-8 under the agreement's own key, in hexadecimal: equal texts give "
         "equal hashes within one agreement, and tell nothing across agreements.",
         overloads=_texts(_TEXT),
@@ -282,6 +306,7 @@ _LIST = (
     Function(
         name="age_band",
         usage="age_band(date, as_of, width)",
+        gives="VARCHAR",
         meaning="The band of `width` years in which the age on the day `as_of` lies, such as `30-39`; NULL before "
         "the date.",
         resolver=_age_band,

@@ -97,14 +97,14 @@ _MAX_DECIMAL_DIGITS = 15
 class Scope:
     """What column names mean: for each alias its source's label, and the fields of its dataset."""
 
-    sources: Mapping[str, tuple[str, Mapping[str, FieldType]]]
+    sources: Mapping[str, tuple[str, Mapping[str, FieldType | None]]]
 
     def qualified(self, name: str) -> list[str]:
         """Every way to write this column."""
         return [f"{alias}.{name}" for alias, (_, fields) in self.sources.items() if name in fields]
 
     def names(self) -> list[str]:
-        return [name for _, fields in self.sources.values() for name in fields]
+        return [name for _, fields in self.sources.values() for name, kind in fields.items() if kind is not None]
 
 
 def meaning_of(node: exp.Expr, scope: Scope, reader: Reader) -> Expression | None:
@@ -145,7 +145,7 @@ class _Meaning:
         special = _SPECIAL.get(type(node))
         if special is not None:
             return special(self, node)
-        raise Misfit(f"{node.sql('duckdb')[:60]} is not in the view language", "see docs/view-language.md")
+        raise Misfit(f"{node.sql('duckdb')[:60]} is not in the view language", "see `civicbus agreements language`")
 
     def all(self, nodes: Iterable[exp.Expr]) -> list[Expression] | None:
         """The meanings of all, or None where one has none; every one is looked at."""
@@ -257,14 +257,15 @@ class _Meaning:
         if qualifier and qualifier not in self._scope.sources:
             raise Misfit(f"there is no {qualifier} here", f"qualify by {alternatives(self._scope.sources)}")
         sources = [self._scope.sources[qualifier]] if qualifier else list(self._scope.sources.values())
-        found = [
-            Field(label, name, fields[name].type, fields[name].nullable) for label, fields in sources if name in fields
-        ]
-        if len(found) == 1:
-            return found[0]
-        if found:
+        found = [(label, fields[name]) for label, fields in sources if name in fields]
+        if len(found) > 1:
             raise Misfit(f"{name} is ambiguous", f"write {alternatives(self._scope.qualified(name))}")
-        raise self._unknown_column(name, [field for _, fields in sources for field in fields])
+        if not found:
+            raise self._unknown_column(name, [field for _, fields in sources for field in fields])
+        label, kind = found[0]
+        if kind is None:
+            raise Misfit(f"{name} holds several values", "leave it out; a view has single values")
+        return Field(label, name, kind.type, kind.nullable)
 
     def _unknown_column(self, name: str, known: Sequence[str]) -> Misfit:
         if name in CLOCK_AND_CHANCE:
@@ -305,7 +306,7 @@ def unknown_function(name: str) -> Misfit:
             f"a view has no aggregate ({name})", "a view has one row a record; the subscriber aggregates its table"
         )
     known = [SYNONYMS[name]] if name in SYNONYMS else difflib.get_close_matches(name, FUNCTIONS, n=3, cutoff=0.6)
-    mend = f"write {alternatives(known)}" if known else "see the list in docs/view-language.md"
+    mend = f"write {alternatives(known)}" if known else "see `civicbus agreements language`"
     return Misfit(f"{name} is not on the list of functions", mend)
 
 

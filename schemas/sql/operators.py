@@ -16,7 +16,7 @@ INTEGER_RANGE = range(-(2**31), 2**31)
 BIGINT_RANGE = range(-(2**63), 2**63)
 _MAX_PATTERN = 500
 
-_CASTABLE: Mapping[Kind, frozenset[Kind]] = {
+CASTABLE: Mapping[Kind, frozenset[Kind]] = {
     Kind.BOOLEAN: frozenset({Kind.INTEGER, Kind.BIGINT, Kind.VARCHAR}),
     Kind.INTEGER: frozenset({Kind.BOOLEAN, Kind.BIGINT, Kind.FLOAT, Kind.DOUBLE, Kind.VARCHAR}),
     Kind.BIGINT: frozenset({Kind.BOOLEAN, Kind.INTEGER, Kind.FLOAT, Kind.DOUBLE, Kind.VARCHAR}),
@@ -29,8 +29,8 @@ _CASTABLE: Mapping[Kind, frozenset[Kind]] = {
     Kind.TIMESTAMPTZ: frozenset({Kind.DATE, Kind.VARCHAR}),
 }
 _SAFE_CASTS = frozenset(
-    {(kind, Kind.VARCHAR) for kind in _CASTABLE}
-    | {(kind, Kind.BOOLEAN) for kind in _CASTABLE if kind is not Kind.VARCHAR}
+    {(kind, Kind.VARCHAR) for kind in CASTABLE}
+    | {(kind, Kind.BOOLEAN) for kind in CASTABLE if kind is not Kind.VARCHAR}
     | {(Kind.BOOLEAN, Kind.INTEGER), (Kind.BOOLEAN, Kind.BIGINT), (Kind.INTEGER, Kind.BIGINT)}
     | {(kind, real) for kind in (Kind.INTEGER, Kind.BIGINT) for real in (Kind.FLOAT, Kind.DOUBLE)}
     | {(Kind.FLOAT, Kind.DOUBLE)}
@@ -50,8 +50,8 @@ def cast(operand: Expression, target: Type) -> Expression:
         return Literal(None, target)
     if target == DATE and isinstance(operand, Literal) and operand.type == VARCHAR:
         return converted(operand, DATE)
-    if target.kind not in _CASTABLE.get(source, ()):
-        known = " or ".join(sorted(_CASTABLE.get(source, ()))) or "nothing else"
+    if target.kind not in CASTABLE.get(source, ()):
+        known = " or ".join(sorted(CASTABLE.get(source, ()))) or "nothing else"
         raise Misfit(f"{operand.type} has no CAST to {target}", f"{operand.type} becomes {known}")
     nullable = operand.nullable or (source, target.kind) not in _SAFE_CASTS
     return Call("cast", (operand,), target, nullable)

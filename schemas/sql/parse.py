@@ -214,7 +214,7 @@ class Reader:
             self._refuse_words(fault)
         else:
             offset = error.offset if isinstance(error, _SyntaxFault) else 0
-            self.report(self._at(offset), "this is not in the view language", "see docs/view-language.md")
+            self.report(self._at(offset), "this is not in the view language", "see `civicbus agreements language`")
 
     def _refuse_words(self, fault: str) -> None:
         """A fault as DuckDB's parser says it, at the place that it shows."""

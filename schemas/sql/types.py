@@ -97,9 +97,9 @@ class FieldType:
     avro: tree.Type
 
 
-def field_types(record: tree.Record) -> dict[str, FieldType]:
-    """The fields of a record that can be selected, by name."""
-    return {field.name: found for field in record.fields if (found := _field_type(field.type)) is not None}
+def field_types(record: tree.Record) -> dict[str, FieldType | None]:
+    """The fields of a record by name; None for one of several values, which cannot be selected."""
+    return {field.name: _field_type(field.type) for field in record.fields}
 
 
 def _field_type(avro: tree.Type) -> FieldType | None:
