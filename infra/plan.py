@@ -115,7 +115,7 @@ class Downloads:
 
     def _text(self) -> str:
         done, total = (sum(counts) / _MB for counts in zip(*self._files.values(), strict=True))
-        return f"downloading, {done:.1f} of {total:.1f} MB in {len(self._files)} files so far"
+        return f"downloading {done:.1f} of {total:.1f} MB"
 
 
 def _have_operator(settings: Settings, secrets: SecretStore) -> None:

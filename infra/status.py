@@ -13,6 +13,8 @@ from civicbus.infra.lock import holder
 from civicbus.infra.processes import Phase, ProcessStatus, Snapshot, State, is_alive, snapshot_file
 from civicbus.settings import Endpoints, endpoints_file
 
+_ORDER = ("kafka", "registry", "postgres", "admission", "views")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessView:
@@ -56,8 +58,13 @@ def platform_view(home: Path, now: float | None = None) -> PlatformView | None:
         healthy=snapshot.healthy,
         running_s=now - snapshot.started,
         parts_only=snapshot.parts_only,
-        processes=tuple(_view(home, status, ports, now) for status in snapshot.processes),
+        processes=tuple(_view(home, status, ports, now) for status in sorted(snapshot.processes, key=_place)),
     )
+
+
+def _place(status: ProcessStatus) -> tuple[int, str]:
+    """The order of a reader: as the records flow, the tables by name."""
+    return (_ORDER.index(status.name) if status.name in _ORDER else len(_ORDER), status.name)
 
 
 def _view(home: Path, status: ProcessStatus, ports: Mapping[str, int], now: float) -> ProcessView:

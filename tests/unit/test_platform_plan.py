@@ -87,4 +87,4 @@ def test_downloads_are_told_as_sums_and_not_too_often():
         downloads("b.jar", done * 10_000, 10_000_000)
     assert {notice.event for notice in told} == {Event.PROGRESS}
     assert 1 <= len(told) <= 3
-    assert told[0].detail == "downloading, 0.0 of 10.0 MB in 1 files so far"
+    assert told[0].detail == "downloading 0.0 of 10.0 MB"
