@@ -9,6 +9,7 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
+from civicbus import freshness
 from civicbus.consumers import metrics as consumers_metrics
 from civicbus.infra import report
 from civicbus.infra.metrics import SupervisorMetrics
@@ -16,7 +17,7 @@ from civicbus.stream_apps.admission import metrics as admission_metrics
 from civicbus.stream_apps.views import metrics as views_metrics
 from civicbus.transport import metrics as transport_metrics
 
-EXPORTING = (admission_metrics, consumers_metrics, transport_metrics, views_metrics)
+EXPORTING = (admission_metrics, consumers_metrics, freshness, transport_metrics, views_metrics)
 FOLDER = Path(report.__file__).with_name("prometheus")
 RULES = [rule for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
 PROMTOOL = shutil.which("promtool") or "promtool"
