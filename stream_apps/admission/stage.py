@@ -20,7 +20,7 @@ from civicbus.names import Topic
 from civicbus.quarantine import Parked
 from civicbus.reasons import Reason
 from civicbus.schemas.codec.columns import ColumnCodec
-from civicbus.schemas.codec.frame import unframe
+from civicbus.schemas.codec.frame import schema_id_of
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.datasets import Dataset
 from civicbus.schemas.quality import violations
@@ -114,26 +114,26 @@ class Admission:
             if value is None or not examined.sound(index):
                 continue
             try:
-                schema_id, body = unframe(value)
+                schema_id = schema_id_of(value)
             except Unacceptable as refused:
                 examined.faults[index] = refused
                 continue
-            indices, bodies = groups.setdefault(schema_id, ([], []))
+            indices, values = groups.setdefault(schema_id, ([], []))
             indices.append(index)
-            bodies.append(body)
-        for schema_id, (indices, bodies) in groups.items():
+            values.append(value)
+        for schema_id, (indices, values) in groups.items():
             try:
                 codec = self._codec(examined.dataset, schema_id)
             except Unacceptable as refused:
                 for index in indices:
                     examined.faults[index] = refused
                 continue
-            self._check_group(examined, codec, indices, bodies)
+            self._check_group(examined, codec, indices, values)
 
     def _check_group(
-        self, examined: _Examined, codec: ColumnCodec, indices: Sequence[int], bodies: Sequence[bytes]
+        self, examined: _Examined, codec: ColumnCodec, indices: Sequence[int], values: Sequence[bytes]
     ) -> None:
-        decoded = codec.decode(bodies)
+        decoded = codec.decode_framed(values)
         for bad in decoded.bad:
             examined.faults[indices[bad.index]] = bad.fault
         good = [indices[index] for index in decoded.indices]

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import NamedTuple
 
 import polars as pl
+import pyarrow as pa
 from xxhash import xxh3_64_intdigest
 
 from civicbus.errors import Unacceptable, Unavailable
@@ -22,7 +23,9 @@ from civicbus.events import CAUSE, Headers
 from civicbus.freshness import END_TO_END
 from civicbus.names import AgreementId, DatasetId, Topic
 from civicbus.quarantine import Parked
+from civicbus.reasons import Reason
 from civicbus.schemas.codec.columns import ColumnCodec
+from civicbus.schemas.codec.frame import frame as framed
 from civicbus.schemas.codec.frame import schema_id_of
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.datasets import Dataset
@@ -33,6 +36,7 @@ from civicbus.transport.exactly_once import ANY_PARTITION, Batch, Output, Step
 from civicbus.transport.partitions import Partition
 
 CHUNK_ROWS = 5_000
+LARGEST_ROW_BYTES = 4 * 2**20
 RETRY = timedelta(seconds=1)
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -248,22 +252,24 @@ class Views:
             outputs += [_parked(source, work, indices[bad.index], bad.fault, now) for bad in decoded.bad]
             good = [indices[index] for index in decoded.indices]
             if good:
-                outputs += self._compare(source, work, good, pl.DataFrame(pl.from_arrow(decoded.batch)), fresh=fresh)
+                outputs += self._compare(
+                    source, work, good, pl.DataFrame(pl.from_arrow(decoded.batch)), now, fresh=fresh
+                )
         return outputs
 
     def _compare(
-        self, source: _Source, work: _Work, indices: Sequence[int], frame: pl.DataFrame, *, fresh: bool
+        self, source: _Source, work: _Work, indices: Sequence[int], frame: pl.DataFrame, now: datetime, *, fresh: bool
     ) -> list[Output]:
         outputs: list[Output] = []
         for number, (inbox, result) in enumerate(zip(source.inboxes, source.evaluation(frame), strict=True)):
-            passes = result.passes.to_list()
-            values = inbox.codec.encode_framed(inbox.schema_id, result.rows)
-            passing = [index for index, passed in zip(indices, passes, strict=True) if passed]
-            written = _upserts(inbox, number, work, passing, values)
+            passing: list[int] = []
+            failing: list[int] = []
+            for index, passed in zip(indices, result.passes.to_list(), strict=True):
+                (passing if passed else failing).append(index)
+            written, unwritable = _upserts(inbox, number, work, passing, _encoded(inbox, result.rows))
             outputs += written
-            outputs += _tombstones(
-                inbox, number, work, [i for i, passed in zip(indices, passes, strict=True) if not passed]
-            )
+            outputs += [_parked(source, work, index, fault, now) for index, fault in unwritable]
+            outputs += _tombstones(inbox, number, work, [*failing, *(index for index, _ in unwritable)])
             if fresh:
                 self._fresh.setdefault(inbox.view.agreement, []).extend(output.timestamp_ms for output in written)
         return outputs
@@ -285,16 +291,39 @@ def _last_versions(batch: Batch) -> dict[bytes, Row]:
     }
 
 
-def _upserts(inbox: Inbox, number: int, work: _Work, indices: Sequence[int], values: Sequence[bytes]) -> list[Output]:
-    outputs = []
+def _encoded(inbox: Inbox, rows: pa.RecordBatch) -> Sequence[bytes | Unacceptable]:
+    """The rows' values, and the fault of each row that no inbox can hold."""
+    try:
+        values: Sequence[bytes | Unacceptable] = inbox.codec.encode_framed(inbox.schema_id, rows)
+    except Unacceptable:
+        each = inbox.codec.encode_each(rows)
+        values = [value if isinstance(value, Unacceptable) else framed(inbox.schema_id, value) for value in each]
+    return [_bounded(value) for value in values]
+
+
+def _bounded(value: bytes | Unacceptable) -> bytes | Unacceptable:
+    if isinstance(value, bytes) and len(value) > LARGEST_ROW_BYTES:
+        return Unacceptable(Reason.TOO_LARGE, f"{len(value)} bytes, {LARGEST_ROW_BYTES} allowed")
+    return value
+
+
+def _upserts(
+    inbox: Inbox, number: int, work: _Work, indices: Sequence[int], values: Sequence[bytes | Unacceptable]
+) -> tuple[list[Output], list[tuple[int, Unacceptable]]]:
+    """What differs from the inbox; and the rows that it cannot hold, whose earlier versions must leave it."""
+    outputs: list[Output] = []
+    unwritable: list[tuple[int, Unacceptable]] = []
     for index, value in zip(indices, values, strict=True):
+        if isinstance(value, Unacceptable):
+            unwritable.append((index, value))
+            continue
         owner, key, row = work.owners[index], inbox.key(work.keys[index]), work.rows[index]
         digests, digest = owner.digests[number], xxh3_64_intdigest(value)
         if digests.get(key) != digest:
             digests[key] = digest
             outputs.append(Output(owner.inboxes[number], key, value, row.cause, row.timestamp_ms))
     FORWARDED.labels(inbox.view.agreement, "upsert").inc(len(outputs))
-    return outputs
+    return outputs, unwritable
 
 
 def _tombstones(inbox: Inbox, number: int, work: _Work, indices: Sequence[int]) -> list[Output]:

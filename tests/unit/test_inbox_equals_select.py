@@ -18,6 +18,7 @@ from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.views import View, check
 from civicbus.stream_apps.admission.stage import Admission
+from civicbus.stream_apps.views import stage
 from civicbus.stream_apps.views.evaluate import Evaluation
 from civicbus.stream_apps.views.stage import Inbox, Views
 from civicbus.transport.partitions import Partition
@@ -281,3 +282,17 @@ def test_a_row_whose_record_went_without_a_trace_is_swept_when_the_partition_ope
     city.drain()
     assert list(city.state(VIEWS[0].topic)) == [b"c"]
     check_promises(city)
+
+
+def test_a_row_that_no_inbox_can_hold_is_parked_and_its_earlier_version_leaves(monkeypatch) -> None:
+    monkeypatch.setattr(stage, "LARGEST_ROW_BYTES", 40)
+    city = City()
+    city.publish(Publish("a", 1, "approved", 1, deletion=False))
+    city.drain()
+    assert list(city.state(VIEWS[0].topic)) == [b"a"]
+    city.publish(Publish("a", 2, "approved" * 10, 1, deletion=False))
+    city.publish(Publish("c", 3, "approved", 1, deletion=False))
+    city.drain()
+    assert sorted(city.state(VIEWS[2].topic)) == [b"c"]
+    reasons = [dict(entry.headers)["reason"] for log in city.logs(PERMITS.quarantine) for entry in log.history]
+    assert reasons == [Reason.TOO_LARGE.value.encode()]
