@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from conftest import Platform, unique
-from support.entries import DEPARTMENT, ENTRY, SCHEMA, write_catalogue
 
 from civicbus.cli.applying import apply_catalogue, published_catalogue
 from civicbus.errors import CheckFailed, ConfigurationError
@@ -20,6 +18,8 @@ from civicbus.schemas.published import rows_of
 from civicbus.schemas.registry import Registry
 from civicbus.secrets import OPERATOR
 from civicbus.transport.compacted import put_all
+from conftest import Platform, unique
+from support.entries import DEPARTMENT, ENTRY, SCHEMA, write_catalogue
 
 
 @pytest.fixture

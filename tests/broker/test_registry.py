@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from conftest import Platform, unique
 
 from civicbus.errors import ConfigurationError, Unacceptable
 from civicbus.reasons import Reason
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.registry import Registry
+from conftest import Platform, unique
 
 
 @pytest.fixture

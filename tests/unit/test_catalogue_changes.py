@@ -4,12 +4,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from support.samples import PERMITS, agreement, catalogue, permits
 
 from civicbus.names import DatasetId
 from civicbus.schemas.catalogue_changes import changes, merged
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.datasets import Catalogue, Dataset, Retention, SequenceRule, Sharing
+from support.samples import PERMITS, agreement, catalogue, permits
 
 PUBLISHED = catalogue(permits())
 PERMIT = PUBLISHED.datasets[PERMITS]

@@ -2,7 +2,6 @@
 
 import polars as pl
 import pytest
-from support.chicago import needs_chicago, texts
 
 from civicbus.names import DatasetId
 from civicbus.reasons import Reason
@@ -10,6 +9,7 @@ from civicbus.schemas.catalogue_files import load_catalogue, shipped_catalogue
 from civicbus.schemas.datasets import Dataset
 from civicbus.schemas.quality import violations
 from civicbus.schemas.sql.types import field_types
+from support.chicago import needs_chicago, texts
 
 pytestmark = needs_chicago
 

@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from support.chicago import FOLDER, needs_chicago
-from support.entries import ENTRY, write_catalogue
 from typer.testing import CliRunner, Result
 
 from civicbus.cli.catalogue import app
 from civicbus.cli.context import Context
 from civicbus.errors import CheckFailed, ConfigurationError
 from civicbus.schemas.catalogue_files import shipped_catalogue
+from support.chicago import FOLDER, needs_chicago
+from support.entries import ENTRY, write_catalogue
 
 
 def run(*arguments: str | Path) -> Result:

@@ -5,7 +5,6 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from support.entries import DEPARTMENT, write_catalogue
 
 from civicbus.names import DatasetId
 from civicbus.schemas.catalogue_files import FORMER, load_catalogue
@@ -24,6 +23,7 @@ from civicbus.schemas.datasets import (
     UpdateCycle,
 )
 from civicbus.schemas.directory import directory_entry
+from support.entries import DEPARTMENT, write_catalogue
 
 PAGE = (Path(__file__).parents[2] / "docs" / "catalogue.md").read_text(encoding="utf-8")
 YAML, JSON = (re.search(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL) for kind in ("yaml", "json"))

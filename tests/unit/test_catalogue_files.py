@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from support.entries import DEPARTMENT, ENTRY, SCHEMA, write_catalogue
 
 from civicbus.errors import CheckFailed, ConfigurationError, Unacceptable
 from civicbus.names import DatasetId, DepartmentId
@@ -15,6 +14,7 @@ from civicbus.schemas.datasets import Dataset, SequenceRule, Sharing
 from civicbus.schemas.directory import directory_entry
 from civicbus.schemas.published import catalogue_of, rows_of
 from civicbus.schemas.views import check
+from support.entries import DEPARTMENT, ENTRY, SCHEMA, write_catalogue
 
 TREES = DatasetId.parse("parks.trees")
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from support.chicago import needs_chicago, texts
 
 from civicbus.errors import ConfigurationError
 from civicbus.names import DatasetId
@@ -13,6 +12,7 @@ from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.compatibility import type_text
 from civicbus.schemas.datasets import Classification
 from civicbus.schemas.infer import Draft, draft
+from support.chicago import needs_chicago, texts
 
 TREES = DatasetId.parse("parks.trees")
 

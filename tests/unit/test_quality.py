@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.entries import write_catalogue
 
 from civicbus.names import DatasetId
 from civicbus.reasons import Reason
@@ -26,6 +25,7 @@ from civicbus.schemas.datasets import (
     UpdateCycle,
 )
 from civicbus.schemas.quality import Violation, pattern_fault, violations
+from support.entries import write_catalogue
 
 TITLE = Title(zh="名称", en="Name")
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from support.answering import Answer, Answering, answering, says
 
 from civicbus.errors import AccessDenied, ConfigurationError, Unacceptable, Unavailable
 from civicbus.reasons import Reason
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.registry import ANSWER_BYTES, NEGATIVE_CACHE_S, Registry
+from support.answering import Answer, Answering, answering, says
 
 TREE = '{"type": "record", "name": "tree", "fields": [{"name": "id", "type": "string"}]}'
 FOUND = says(200, json.dumps({"schema": TREE}))
