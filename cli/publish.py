@@ -115,11 +115,14 @@ def _document(dataset: Dataset, outcome: Outcome) -> str:
         "unknown_columns": outcome.unknown_columns,
         "resent": outcome.resent,
         "waiting": outcome.waiting,
+        "anew": outcome.anew,
     }
     return json.dumps(document, ensure_ascii=False, indent=2)
 
 
 def _report(dataset: Dataset, outcome: Outcome) -> Iterator[str]:
+    if outcome.anew:
+        yield "the topic is not the one that was published to before: every row was sent to it"
     if outcome.resent:
         yield f"sent again what an earlier run had left: {outcome.resent} changes"
     yield (

@@ -109,6 +109,17 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def belongs_to(self, topic_id: str) -> bool:
+        """Whether this journal tells of the topic; one of a topic that is gone is emptied, but for its sequence."""
+        known = self._about("topic")
+        if known == topic_id:
+            return True
+        with self._transaction():
+            for table in ("published", "reported", "pending"):
+                self._database.execute(f"DELETE FROM {table}")
+            self._database.execute("INSERT OR REPLACE INTO about VALUES ('topic', ?)", (topic_id,))
+        return known is None
+
     def published(self) -> pl.DataFrame:
         """The key and the hash of every row that the broker has."""
         cursor = self._database.execute("SELECT key, hash FROM published")

@@ -124,6 +124,10 @@ class Publisher:
             sequence=change.event.sequence,
         )
 
+    def topic_id(self) -> str:
+        """What the broker calls the changes topic; after the topic was made anew it is another one."""
+        return self._outgoing.topic_id()
+
     def flush(self, timeout_s: float = DELIVERY_S) -> None:
         """Wait until the broker has all that was sent so far; raises what failed, naming the events."""
         self._outgoing.flush(timeout_s)

@@ -1,7 +1,8 @@
 """Publishes a table as the changes since it was last published, however often it is killed on the way.
 
-The steps of a run, the journal between them (``journal``): send again what an earlier run left; compare the
-table with the published state; write every change down; send; settle what the broker has acknowledged.
+The steps of a run, the journal between them (``journal``): see that the journal tells of this topic; send again
+what an earlier run left; compare the table with the published state; write every change down; send; settle what
+the broker has acknowledged.
 Promise: when a run has finished, the latest changes on the topic give the table, and no sequence of a record
 was ever sent with two different values.
 """
@@ -41,6 +42,8 @@ _VALUE = "civicbus:value"
 class Outlet(Protocol):
     """What takes the changes: the dataset's Publisher."""
 
+    def topic_id(self) -> str: ...
+
     def send(self, change: Change) -> object: ...
 
     def flush(self) -> None:
@@ -70,6 +73,7 @@ class Outcome:
 
     ``repeated`` has, for each record that the table names more than once, its rows; the last was used.
     ``resent`` are changes that an earlier run had left; ``waiting`` those that this run leaves to the next.
+    ``anew``: the topic is not the one that the journal told of, so every row was sent to it.
     """
 
     rows: int = 0
@@ -81,6 +85,7 @@ class Outcome:
     unknown_columns: tuple[str, ...] = ()
     resent: int = 0
     waiting: int = 0
+    anew: bool = False
 
     @property
     def refused(self) -> Counter[Reason]:
@@ -129,9 +134,10 @@ class TableSource:
 
     def publish_table(self, table: Table, *, full: bool = True) -> Outcome:
         """Publish a table that was read already; ``full`` as for a file."""
+        anew = not self._journal.belongs_to(self._outlet.topic_id())
         resent = self._send()
         if self._journal.waiting():
-            return Outcome(resent=resent, waiting=self._journal.waiting())
+            return Outcome(resent=resent, waiting=self._journal.waiting(), anew=anew)
         judged = self._encoded(judge(table, self._dataset))
         latest, repeated = _latest(judged.sendable, self._dataset.order_by)
         changes = difference(self._journal.published(), latest, judged.held if full else None)
@@ -147,6 +153,7 @@ class TableSource:
             unknown_columns=table.unknown,
             resent=resent,
             waiting=self._journal.waiting(),
+            anew=anew,
         )
 
     def _encoded(self, judged: Judged) -> Judged:

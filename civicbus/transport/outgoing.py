@@ -125,6 +125,12 @@ class Outgoing:
         self._in_flight: deque[Receipt] = deque()
         self._bytes = 0
 
+    def topic_id(self) -> str:
+        """What the broker calls the topic; a topic that was made anew is called otherwise."""
+        with translated():
+            self._producer.partitions_for(self._topic)
+        return str(self._producer._metadata.topic_id(self._topic))
+
     def send(
         self, *, key: bytes | None, value: bytes | None, headers: Headers, event_id: str, sequence: int | None
     ) -> Receipt:
@@ -151,7 +157,9 @@ class Outgoing:
         with self._lock:
             self._conclude()
         if late:
-            raise Unavailable(f"after {timeout_s:g} s the broker has not acknowledged {_named(late)}")
+            raise Unavailable(
+                f"after {timeout_s:g} s the broker has not acknowledged {_named(late)}", mend="publish them again"
+            )
 
     def close(self) -> None:
         """Flush and disconnect; raises what failed or was not acknowledged, which is given up."""

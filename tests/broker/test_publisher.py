@@ -12,6 +12,7 @@ import pytest
 
 from civicbus.errors import AccessDenied, ConfigurationError, Unacceptable, Unavailable
 from civicbus.events import UNSENDABLE_FIELD, UNSENDABLE_REASON
+from civicbus.infra.provision import provision_dataset
 from civicbus.names import DatasetId
 from civicbus.producers.publisher import Publisher
 from civicbus.producers.registered import registered_schema
@@ -19,9 +20,10 @@ from civicbus.reasons import Reason
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.datasets import Quality, SequenceRule
 from civicbus.schemas.registry import Registry
-from civicbus.secrets import Credentials
-from civicbus.transport.clients import confluent_producer
+from civicbus.secrets import OPERATOR, Credentials
+from civicbus.transport.clients import confluent_producer, python_admin
 from support.changes import Owned, latest, own
+from support.inboxes import eventually
 from support.platform import Member, Platform
 from support.samples import permits
 
@@ -215,6 +217,19 @@ def test_a_failure_is_told_by_the_next_call_and_once(platform, new_department):
             receipt.result()
         with pytest.raises(AccessDenied, match="event-A"):
             publisher.upsert(permit("B"))
+
+
+def test_a_topic_that_was_made_anew_has_another_id(owned):
+    with owned.publisher() as publisher:
+        first = publisher.topic_id()
+        assert publisher.topic_id() == first
+    topic = str(owned.dataset.id.changes)
+    with closing(python_admin(owned.platform.endpoints, owned.platform.secrets.read(OPERATOR))) as admin:
+        admin.delete_topics([topic])
+        eventually(lambda: topic not in admin.list_topics())
+    provision_dataset(owned.platform.endpoints, owned.platform.secrets, owned.dataset)
+    with owned.publisher() as publisher:
+        assert publisher.topic_id() not in {first, "None"}
 
 
 def test_wrong_credentials_are_refused_at_once(owned):

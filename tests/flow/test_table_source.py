@@ -24,7 +24,7 @@ from support.chicago import FOLDER, needs_chicago
 from support.entries import DEPARTMENT, ENTRY, SCHEMA, write_catalogue
 from support.platform import Member, Platform
 
-ROWS = 20_000
+ROWS = 12_000
 KILLS = 5
 
 
@@ -37,10 +37,10 @@ class Command:
     journal: Path
     file: Path
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, *options: str) -> subprocess.Popen[str]:
         program = [sys.executable, "-c", "from civicbus.cli.main import main; main()"]
         home = ["--home", str(self.owned.platform.home)]
-        what = ["publish", str(self.owned.dataset.id), str(self.file), "--json"]
+        what = ["publish", str(self.owned.dataset.id), str(self.file), *options]
         where = ["--catalogue", str(self.catalogue), "--journal", str(self.journal)]
         return subprocess.Popen(
             [*program, *home, *what, *where],
@@ -51,7 +51,7 @@ class Command:
         )
 
     def run(self) -> dict[str, object]:
-        output, errors = (process := self.start()).communicate(timeout=120)
+        output, errors = (process := self.start("--json")).communicate(timeout=120)
         assert process.returncode == 0, errors
         return json.loads(output)
 
@@ -115,18 +115,18 @@ def test_a_publication_killed_five_times_ends_equal_with_nothing_sent_in_two_ver
 def test_what_changed_and_what_is_gone_is_published_although_killed(command):
     command.file.write_text(trees(ROWS))
     command.run()
-    file = trees(ROWS, changed=8_000, gone=2_000)
+    file = trees(ROWS, changed=6_000, gone=1_000)
     command.file.write_text(file)
     killed(command, changes=ROWS + 1)
     command.run()
     stands_as(command, file)
-    assert len({change.event.id for change in command.owned.changes()}) == ROWS + 8_000
+    assert len({change.event.id for change in command.owned.changes()}) == ROWS + 6_000
 
 
 def test_ctrl_c_keeps_what_was_sent_and_says_how_to_go_on(command):
     file = trees(ROWS)
     command.file.write_text(file)
-    process = command.start()
+    process = command.start("--json")
     with command.owned.counting() as count:
         until(lambda: count() > 0, "a change")
     process.send_signal(signal.SIGINT)
@@ -148,6 +148,22 @@ def test_a_second_publication_at_the_same_time_is_told_so(command):
     assert process.returncode == 1
     assert "another run publishes" in said
     assert command.run()["upserts"] == 1
+
+
+def test_what_was_refused_repeated_and_not_published_is_said_with_its_rows(command):
+    rows = ["T1,oak,1,2024-01-01,Li", "T2,oak,high,2024-01-01,Li", ",oak,1,2024-01-01,Li", "T1,lime,1,2024-01-01,Li"]
+    command.file.write_text("\n".join(["tree_no,species,height_m,planted_on,owner", *rows, ""]))
+    process = command.start()
+    said, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert said.splitlines() == [
+        f"{command.owned.dataset.id}: 4 rows: 1 new or changed, 0 deleted, 0 unchanged, 2 refused",
+        "  refused row 3: unreadable_row (height_m)",
+        "  refused row 4: key_missing (tree_no)",
+        "1 records stand in the file more than once; the last row of each was used:",
+        "  repeated rows 2, 5",
+        "columns that the catalogue does not have, not published: owner",
+    ]
 
 
 @needs_chicago

@@ -31,6 +31,10 @@ class MemoryTopic:
 
     changes: list[Change] = field(default_factory=list)
     reach: Callable[[str], None] = lambda _: None
+    id: str = "first"
+
+    def topic_id(self) -> str:
+        return self.id
 
     def send(self, change: Change) -> None:
         self.reach("send")

@@ -227,6 +227,16 @@ def test_a_new_schema_publishes_every_row_again(journal):
     assert run(journal, dataset, topic, frame(row("a")).rename({"phone": "telephone"})).upserts == 1
 
 
+def test_a_topic_that_was_made_anew_gets_every_row_and_nothing_of_the_old_one(journal):
+    table = frame(row("a"), row("b"), row("", "no key"))
+    run(journal, DATASET, MemoryTopic(), table, reach=dying_at("flush", 1))
+    topic = MemoryTopic(id="second")
+    outcome = run(journal, DATASET, topic, table)
+    assert (outcome.anew, outcome.resent, outcome.upserts, len(topic.changes)) == (True, 0, 2, 3)
+    again = run(journal, DATASET, topic, table)
+    assert (again.anew, again.unchanged, len(topic.changes)) == (False, 2, 3)
+
+
 def test_a_second_run_on_the_same_journal_is_told_so(journal):
     with (
         Journal(journal, DATASET.id),
