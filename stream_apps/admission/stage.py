@@ -32,12 +32,25 @@ from civicbus.transport.partitions import Partition
 
 @dataclass(slots=True)
 class _Examined:
-    """A batch on its way: per record its event and its fault, filled in by one check after another."""
+    """Changes of one dataset on their way: per change its event and its fault, filled in by one check after another."""
 
     dataset: Dataset
-    batch: Batch
+    partitions: list[int] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    keys: list[bytes | None] = field(default_factory=list)
+    values: list[bytes | None] = field(default_factory=list)
+    headers: list[Headers] = field(default_factory=list)
+    timestamps_ms: list[int] = field(default_factory=list)
     events: list[ChangeEvent | None] = field(default_factory=list)
     faults: list[Unacceptable | None] = field(default_factory=list)
+
+    def add(self, batch: Batch) -> None:
+        self.partitions += [batch.partition.number] * len(batch)
+        self.offsets += batch.offsets
+        self.keys += batch.keys
+        self.values += batch.values
+        self.headers += batch.headers
+        self.timestamps_ms += batch.timestamps_ms
 
     def sound(self, index: int) -> bool:
         return self.faults[index] is None
@@ -78,28 +91,33 @@ class Admission:
         """Admission shows nothing more at a commit than the loop does."""
 
     def process(self, batches: Sequence[Batch]) -> Step:
+        """The changes of one dataset are checked together, from whichever of its partitions."""
         step = Step()
-        for batch in batches:
-            try:
-                step.outputs += self._decide(batch)
-            except Unavailable:
-                step.waiting[batch.partition] = batch.offsets[0]
+        for topic, dataset in self._datasets.items():
+            mine = [batch for batch in batches if batch.partition.topic == topic and len(batch)]
+            if not mine:
                 continue
-            step.touched.add(batch.partition)
+            try:
+                step.outputs += self._decide(dataset, mine)
+            except Unavailable:
+                step.waiting |= {batch.partition: batch.offsets[0] for batch in mine}
+                continue
+            step.touched |= {batch.partition for batch in mine}
         return step
 
-    def _decide(self, batch: Batch) -> list[Output]:
+    def _decide(self, dataset: Dataset, batches: Sequence[Batch]) -> list[Output]:
         """Headers and keys, then bytes by schema, then sequences in offset order."""
-        examined = _Examined(self._datasets[batch.partition.topic], batch)
+        examined = _Examined(dataset)
+        for batch in batches:
+            examined.add(batch)
         now = self._clock()
         self._check_headers(examined, now)
         self._check_rows(examined)
-        CHANGES.labels(str(examined.dataset.id)).inc(len(batch))
+        CHANGES.labels(str(dataset.id)).inc(len(examined.offsets))
         return self._conclude(examined, now)
 
     def _check_headers(self, examined: _Examined, now: datetime) -> None:
-        batch = examined.batch
-        for key, value, headers in zip(batch.keys, batch.values, batch.headers, strict=True):
+        for key, value, headers in zip(examined.keys, examined.values, examined.headers, strict=True):
             try:
                 examined.events.append(examine(examined.dataset, key, value, headers, now))
                 examined.faults.append(None)
@@ -110,7 +128,7 @@ class Admission:
     def _check_rows(self, examined: _Examined) -> None:
         """Rows of one writer schema are decoded and checked together."""
         groups: dict[int, tuple[list[int], list[bytes]]] = {}
-        for index, value in enumerate(examined.batch.values):
+        for index, value in enumerate(examined.values):
             if value is None or not examined.sound(index):
                 continue
             try:
@@ -142,7 +160,7 @@ class Admission:
         frame = pl.DataFrame(pl.from_arrow(decoded.batch))
         for index, inside in zip(good, _keys_inside(frame, examined.dataset.key), strict=True):
             try:
-                check_key(examined.dataset, examined.batch.keys[index] or b"", inside)
+                check_key(examined.dataset, examined.keys[index] or b"", inside)
             except Unacceptable as refused:
                 examined.faults[index] = refused
         for violation in violations(frame, examined.dataset):
@@ -164,35 +182,35 @@ class Admission:
         return codec
 
     def _conclude(self, examined: _Examined, now: datetime) -> list[Output]:
-        batch, dataset = examined.batch, examined.dataset
-        to = self._records(batch.partition)
-        versions = self._versions[to]
-        now_ms = int(now.timestamp() * 1000)
-        outputs: list[Output] = []
-        duplicates = 0
+        """Every change becomes a record, a duplicate that is dropped, or a parked change."""
+        dataset, now_ms = examined.dataset, int(now.timestamp() * 1000)
+        admitted: list[Output] = []
+        refused: list[Output] = []
         for index, event in enumerate(examined.events):
-            key, value = batch.keys[index], batch.values[index]
             fault = examined.faults[index]
-            if event is not None and key is not None and fault is None:
-                version = Version(event.sequence or 0, _digest(value))
+            if fault is None and event is not None:
                 try:
-                    verdict = judge(versions.get(key), version, dataset.sequence)
-                except Unacceptable as refused:
-                    fault = refused
-                else:
-                    if verdict is Verdict.DUPLICATE:
-                        duplicates += 1
-                        continue
-                    versions[key] = version
-                    timestamp_ms = min(int(event.time.timestamp() * 1000), now_ms)
-                    outputs.append(Output(to, key, value, _record_headers(event), timestamp_ms))
-                    continue
+                    admitted += self._admitted(examined, index, event, now_ms)
+                except Unacceptable as found:
+                    fault = found
             if fault is not None:
                 REFUSED.labels(str(dataset.id), fault.reason.value).inc()
-                outputs.append(_parked(dataset, batch, index, fault, now_ms))
-        ADMITTED.labels(str(dataset.id)).inc(sum(output.to is to for output in outputs))
-        DUPLICATES.labels(str(dataset.id)).inc(duplicates)
-        return outputs
+                refused.append(_parked(examined, index, fault, now_ms))
+        ADMITTED.labels(str(dataset.id)).inc(len(admitted))
+        DUPLICATES.labels(str(dataset.id)).inc(len(examined.events) - len(admitted) - len(refused))
+        return admitted + refused
+
+    def _admitted(self, examined: _Examined, index: int, event: ChangeEvent, now_ms: int) -> list[Output]:
+        """The record of a sound change, none of a duplicate; raises Unacceptable where its sequence is refused."""
+        dataset, key, value = examined.dataset, examined.keys[index] or b"", examined.values[index]
+        to = Partition(dataset.id.records, examined.partitions[index])
+        versions = self._versions[to]
+        version = Version(event.sequence or 0, _digest(value))
+        if judge(versions.get(key), version, dataset.sequence) is Verdict.DUPLICATE:
+            return []
+        versions[key] = version
+        timestamp_ms = min(int(event.time.timestamp() * 1000), now_ms)
+        return [Output(to, key, value, _record_headers(event), timestamp_ms)]
 
     def _records(self, changes: Partition) -> Partition:
         return Partition(self._datasets[changes.topic].id.records, changes.number)
@@ -224,21 +242,20 @@ def _digest(value: bytes | None) -> int:
     return 0 if value is None else xxh3_64_intdigest(value)
 
 
-def _parked(dataset: Dataset, batch: Batch, index: int, fault: Unacceptable, now_ms: int) -> Output:
+def _parked(examined: _Examined, index: int, fault: Unacceptable, now_ms: int) -> Output:
     parked = Parked(
         reason=fault.reason,
         field=fault.field,
         detail=fault.detail,
-        topic=batch.partition.topic,
-        partition=batch.partition.number,
-        offset=batch.offsets[index],
-        timestamp_ms=batch.timestamps_ms[index],
-        original_key=batch.keys[index],
+        topic=examined.dataset.id.changes,
+        partition=examined.partitions[index],
+        offset=examined.offsets[index],
+        timestamp_ms=examined.timestamps_ms[index],
+        original_key=examined.keys[index],
         original_headers=tuple(
-            (name, value.encode() if isinstance(value, str) else value) for name, value in batch.headers[index]
+            (name, value.encode() if isinstance(value, str) else value) for name, value in examined.headers[index]
         ),
-        value=batch.values[index],
+        value=examined.values[index],
     )
-    to = Partition(dataset.id.quarantine, ANY_PARTITION)
-    headers: Headers = list(parked.headers())
-    return Output(to, parked.key(), parked.value, headers, now_ms)
+    to = Partition(examined.dataset.id.quarantine, ANY_PARTITION)
+    return Output(to, parked.key(), parked.value, list(parked.headers()), now_ms)
