@@ -62,7 +62,7 @@ def deleted(dataset: DatasetId) -> str:
 
 def time_text(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_change(headers: Iterable[tuple[str, str | bytes | None]]) -> ChangeEvent:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from civicbus.errors import Unacceptable
-from civicbus.events import SEQUENCE_LIMIT, ChangeEvent, deleted, upserted
+from civicbus.events import SEQUENCE_LIMIT, ChangeEvent, Headers, deleted, upserted
 from civicbus.names import source_of
 from civicbus.producers.changes import Change, Refusal, event_ids, next_sequence, report_of
 from civicbus.producers.registered import registered_schema
@@ -90,7 +90,7 @@ class Publisher:
             raise Unacceptable(Reason.TOO_LARGE, f"the record takes more than {self._dataset.max_bytes} bytes")
         with self._lock:
             event = self._event(self._upserted, sequence, event_id, time)
-            return self.send(Change(event=event, key=key, value=value))
+            return self._hand_over(event, event.headers(), key, value)
 
     def delete(
         self,
@@ -106,23 +106,19 @@ class Publisher:
         self._key_codec.encode(fields)
         with self._lock:
             event = self._event(self._deleted, sequence, event_id, time)
-            return self.send(Change(event=event, key=record_key, value=None))
+            return self._hand_over(event, event.headers(), record_key, None)
 
     def report_unsendable(self, row: Mapping[str, str | None], reason: Reason, field: str | None = None) -> Receipt:
         """Have a row that cannot be sent parked in the dataset's quarantine, under this reason."""
-        event = ChangeEvent(id=next(self._events), source=self._source, type=self._upserted, time=datetime.now(UTC))
+        with self._lock:
+            event_id = next(self._events)
+        event = ChangeEvent(id=event_id, source=self._source, type=self._upserted, time=datetime.now(UTC))
         refusal = Refusal(reason=reason, field=field)
         return self.send(Change(event=event, key=None, value=report_of(row), refusal=refusal))
 
     def send(self, change: Change) -> Receipt:
         """Send a change that is ready as it is: one that was written down before, to be sent again."""
-        return self._outgoing.send(
-            key=change.key,
-            value=change.value,
-            headers=change.headers(),
-            event_id=change.event.id,
-            sequence=change.event.sequence,
-        )
+        return self._hand_over(change.event, change.headers(), change.key, change.value)
 
     def topic_id(self) -> str:
         """What the broker calls the changes topic; after the topic was made anew it is another one."""
@@ -141,6 +137,9 @@ class Publisher:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _hand_over(self, event: ChangeEvent, headers: Headers, key: bytes | None, value: bytes | None) -> Receipt:
+        return self._outgoing.send(key=key, value=value, headers=headers, event_id=event.id, sequence=event.sequence)
 
     def _event(self, type_: str, sequence: int | None, event_id: str | None, moment: datetime | None) -> ChangeEvent:
         if event_id == "":
