@@ -138,7 +138,7 @@ def test_the_supported_pythons_are_the_same_everywhere() -> None:
     assert f"Python {versions[0]} to {versions[-1]};" in makefile
     assert f"Python {', '.join(versions[:-1])} or {versions[-1]}" in ENGLISH.read_text(encoding="utf-8")
     assert f"Python {'、'.join(versions[:-1])} 或 {versions[-1]}" in CHINESE.read_text(encoding="utf-8")
-    assert (OLDEST_PYTHON, NEWER_PYTHON) == tuple((3, int(version[2:])) for version in (lowest, newest))
+    assert tuple((3, int(version[2:])) for version in (lowest, newest)) == (OLDEST_PYTHON, NEWER_PYTHON)
     assert CONFIGURATION["tool"]["mypy"]["python_version"] == versions[0]
     assert CONFIGURATION["tool"]["ruff"]["target-version"] == f"py{versions[0].replace('.', '')}"
     assert f"--python-version {versions[0]} " in makefile
