@@ -25,8 +25,8 @@ from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.datasets import Dataset
 from civicbus.secrets import OPERATOR, SecretStore
 from civicbus.settings import Endpoints, secrets_folder
-from civicbus.transport.clients import python_producer
 from civicbus.transport.outgoing import OPTIONS
+from civicbus.transport.python_clients import python_producer
 
 Row = dict[str, object]
 WORDS = ("Completed", "Open", "Garbage or other obstruction in public way", "Overflowing carts", "W 59TH ST", "HALSTED")

@@ -60,6 +60,10 @@ def platform_plan(home: Path, settings: Settings, tell: Tell) -> list[Step]:
     return [*parts, Step(name=PROVISIONING, run=provision, after=("kafka", "postgres"))]
 
 
+# librdkafka and Polars have a dozen threads a process, and glibc a heap for each of them unless told otherwise.
+_FRUGAL = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "1000000", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+
+
 def app_services(home: Path, settings: Settings) -> list[Service]:
     """Our own processes: admission, views, and one for the tables of each department that has an inbox."""
     tables = {
@@ -73,7 +77,7 @@ def app_services(home: Path, settings: Settings) -> list[Service]:
             command=(sys.executable, "-m", *module, "--home", str(home)),
             ready=partial(is_healthy, home, name),
             after=(PROVISIONING, "registry"),
-            environment={"CIVICBUS_LOG_LEVEL": settings.log_level},
+            environment={"CIVICBUS_LOG_LEVEL": settings.log_level} | _FRUGAL,
         )
         for name, module in modules.items()
     ]

@@ -34,7 +34,7 @@ from civicbus.names import Topic
 from civicbus.secrets import Credentials, Principal
 from civicbus.settings import Endpoints
 from civicbus.transport.authentication import authenticate
-from civicbus.transport.clients import python_admin
+from civicbus.transport.python_clients import python_admin
 from civicbus.transport.python_faults import raise_for, translated
 from civicbus.transport.resources import Binding, ByteQuota, Operation, Resource, TopicSpec, TopicState
 

@@ -1,7 +1,6 @@
-"""Kafka clients of both libraries, made from endpoints and credentials, with murmur2 in each of them.
+"""librdkafka's clients, made from endpoints and credentials; they carry the hot path.
 
-``confluent-kafka`` carries the hot path; ``kafka-python`` is the department-side SDK and the admin client.
-No other module imports either library.
+kafka-python's clients stand in ``python_clients``: a process that needs one library does not load the other.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from typing import Any
 
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
 from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
@@ -19,9 +17,6 @@ __all__ = [
     "confluent_admin",
     "confluent_consumer",
     "confluent_producer",
-    "python_admin",
-    "python_consumer",
-    "python_producer",
 ]
 
 # Both libraries take open-ended option maps; Any is their own type for the values.
@@ -51,23 +46,6 @@ def confluent_admin(endpoints: Endpoints, credentials: Credentials, options: Opt
     return AdminClient(_librdkafka(endpoints, credentials) | (options or {}))
 
 
-def python_producer(endpoints: Endpoints, credentials: Credentials, options: Options) -> KafkaProducer:
-    """A pure-Python producer, idempotent, acks=all; its default partitioner is murmur2."""
-    return KafkaProducer(
-        **_kafka_python(endpoints, credentials) | {"enable_idempotence": True, "acks": "all"} | options
-    )
-
-
-def python_consumer(endpoints: Endpoints, credentials: Credentials, options: Options) -> KafkaConsumer:
-    """A pure-Python consumer; nothing is committed for it."""
-    return KafkaConsumer(**_kafka_python(endpoints, credentials) | {"enable_auto_commit": False} | options)
-
-
-def python_admin(endpoints: Endpoints, credentials: Credentials, options: Options | None = None) -> KafkaAdminClient:
-    """The admin client."""
-    return KafkaAdminClient(**_kafka_python(endpoints, credentials) | (options or {}))
-
-
 def _librdkafka(endpoints: Endpoints, credentials: Credentials) -> Options:
     options: Options = {
         "bootstrap.servers": endpoints.bootstrap_servers,
@@ -79,17 +57,4 @@ def _librdkafka(endpoints: Endpoints, credentials: Credentials) -> Options:
     }
     if endpoints.tls_ca_file is not None:
         options["ssl.ca.location"] = str(endpoints.tls_ca_file)
-    return options
-
-
-def _kafka_python(endpoints: Endpoints, credentials: Credentials) -> Options:
-    options: Options = {
-        "bootstrap_servers": endpoints.bootstrap_servers.split(","),
-        "security_protocol": endpoints.security_protocol,
-        "sasl_mechanism": endpoints.sasl_mechanism,
-        "sasl_plain_username": credentials.principal,
-        "sasl_plain_password": credentials.password,
-    }
-    if endpoints.tls_ca_file is not None:
-        options["ssl_cafile"] = str(endpoints.tls_ca_file)
     return options

@@ -159,7 +159,7 @@ class Worker:
             "error_cb": self._note_error,
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
-            "queued.max.messages.kbytes": 65536,
+            "queued.max.messages.kbytes": 16384,
             "fetch.message.max.bytes": LARGEST_MESSAGE_BYTES,
             "fetch.wait.max.ms": 100,
             "fetch.error.backoff.ms": 100,

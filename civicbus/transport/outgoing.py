@@ -22,7 +22,8 @@ from civicbus.names import Topic
 from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
 from civicbus.transport.authentication import authenticate
-from civicbus.transport.clients import Options, python_producer
+from civicbus.transport.clients import Options
+from civicbus.transport.python_clients import python_producer
 from civicbus.transport.python_faults import fault_of, translated
 
 IN_FLIGHT_BYTES = 32 * 2**20

@@ -21,7 +21,8 @@ from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.datasets import Quality, SequenceRule
 from civicbus.schemas.registry import Registry
 from civicbus.secrets import OPERATOR, Credentials
-from civicbus.transport.clients import confluent_producer, python_admin
+from civicbus.transport.clients import confluent_producer
+from civicbus.transport.python_clients import python_admin
 from support.changes import Owned, latest, own
 from support.inboxes import eventually
 from support.platform import Member, Platform

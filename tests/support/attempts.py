@@ -14,14 +14,8 @@ from kafka.protocol.consumer import FetchRequest
 from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
 from civicbus.transport import faults, python_faults
-from civicbus.transport.clients import (
-    confluent_admin,
-    confluent_consumer,
-    confluent_producer,
-    python_admin,
-    python_consumer,
-    python_producer,
-)
+from civicbus.transport.clients import confluent_admin, confluent_consumer, confluent_producer
+from civicbus.transport.python_clients import python_admin, python_consumer, python_producer
 from civicbus.transport.python_faults import raise_for
 
 KEY, VALUE = b"key", b"value"
