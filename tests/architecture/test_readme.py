@@ -105,10 +105,10 @@ def test_every_page_with_commands_is_followed_by_a_test() -> None:
         assert Path(page).name in (ROOT / test).read_text(encoding="utf-8")
 
 
-def test_the_chinese_page_has_the_same_commands_links_tables_and_sections() -> None:
+def test_the_chinese_page_has_the_same_commands_figures_links_tables_and_sections() -> None:
     english, chinese = (page.read_text(encoding="utf-8") for page in (ENGLISH, CHINESE))
     assert commands(CHINESE) == commands(ENGLISH)
-    for pattern in (r"^(#+) ", r"^\| (`[^`]+`)", r"(CIVICBUS_\w+)"):
+    for pattern in (r"^(#+) ", r"^\| (`[^`]+`)", r"(CIVICBUS_\w+)", r"\d+(?:[.,]\d+)*"):
         assert re.findall(pattern, chinese, re.MULTILINE) == re.findall(pattern, english, re.MULTILINE)
     links = [re.findall(r"\]\(([^)]+)\)", text) for text in (english, chinese)]
     assert links[0][0] == "README.zh.md"
