@@ -21,17 +21,17 @@ from civicbus.schemas.datasets import Catalogue, Dataset, Sharing
 from civicbus.schemas.sql.coercion import Misfit
 from civicbus.schemas.sql.lineage import Link, lineage
 from civicbus.schemas.sql.meaning import Scope, alternatives, meaning_of, nearest
-from civicbus.schemas.sql.nodes import Expression, Field, fields_of
+from civicbus.schemas.sql.nodes import Call, Expression, Field, fields_of
 from civicbus.schemas.sql.operators import condition
 from civicbus.schemas.sql.parse import START, Finding, Named, Output, Reader, Select
-from civicbus.schemas.sql.types import NULL, Type, avro_type, field_types
+from civicbus.schemas.sql.types import DATE, NULL, Type, avro_type, field_types
 
 DRIVING = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column of a view."""
+    """One column of a view. A computed date that no row may hold, before year 1 or after 9999, is NULL in it."""
 
     name: str
     expression: Expression
@@ -43,7 +43,11 @@ class Column:
 
     @property
     def nullable(self) -> bool:
-        return self.expression.nullable
+        return self.expression.nullable or self.may_leave_calendar
+
+    @property
+    def may_leave_calendar(self) -> bool:
+        return self.type == DATE and isinstance(self.expression, Call)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

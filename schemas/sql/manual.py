@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from civicbus.schemas.sql.functions import FUNCTIONS
 from civicbus.schemas.sql.operators import CASTABLE
+from civicbus.schemas.sql.types import Kind
 
 _HEAD = """\
 # The view language
@@ -32,6 +33,7 @@ The meaning is that of DuckDB 2.0, with `ieee_floating_point_ops` and `error_on_
 zone UTC, and with NULL where DuckDB would raise: CAST means TRY_CAST, and a whole number that overflows is NULL, as
 is a division by zero. Every operator and function below is held to DuckDB by a property test on hostile values.
 
+A date column of a view lies in the years 1 to 9999, as in every row on the bus; a computed date outside is NULL.
 Texts are compared by their code points. NaN equals itself and is the greatest number. NULL behaves as in SQL: a row
 passes WHERE only where the condition is true.
 
@@ -41,18 +43,18 @@ passes WHERE only where the condition is true.
 |---|---|---|"""
 
 _AVRO = {
-    "BOOLEAN": "boolean",
-    "INTEGER": "int",
-    "BIGINT": "long",
-    "FLOAT": "float",
-    "DOUBLE": "double",
-    "DECIMAL": "bytes or fixed, logical type decimal",
-    "VARCHAR": "string, enum, and logical type uuid",
-    "BLOB": "bytes, fixed",
-    "DATE": "int, logical type date",
-    "TIME": "logical types time-millis, time-micros",
-    "TIMESTAMP": "logical types local-timestamp-millis, local-timestamp-micros",
-    "TIMESTAMP WITH TIME ZONE": "logical types timestamp-millis, timestamp-micros",
+    Kind.BOOLEAN: "boolean",
+    Kind.INTEGER: "int",
+    Kind.BIGINT: "long",
+    Kind.FLOAT: "float",
+    Kind.DOUBLE: "double",
+    Kind.DECIMAL: "bytes or fixed, logical type decimal",
+    Kind.VARCHAR: "string, enum, and logical type uuid",
+    Kind.BLOB: "bytes, fixed",
+    Kind.DATE: "int, logical type date",
+    Kind.TIME: "logical types time-millis, time-micros",
+    Kind.TIMESTAMP: "logical types local-timestamp-millis, local-timestamp-micros",
+    Kind.TIMESTAMPTZ: "logical types timestamp-millis, timestamp-micros",
 }
 
 _OPERATORS = """\
@@ -104,7 +106,7 @@ def text() -> str:
 def _lines() -> Iterator[str]:
     yield _HEAD
     for kind, avro in _AVRO.items():
-        yield f"| {kind} | {avro} | {', '.join(sorted(CASTABLE.get(kind, ()))) or 'nothing else'} |"
+        yield f"| {kind} | {avro} | {', '.join(sorted(CASTABLE.get(kind, frozenset()))) or 'nothing else'} |"
     yield f"\n{_OPERATORS}"
     for function in FUNCTIONS.values():
         yield f"| `{function.usage}` | {function.meaning} | {function.gives} |"

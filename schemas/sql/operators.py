@@ -98,13 +98,13 @@ def comparison(name: str, operands: Sequence[Expression]) -> Expression:
     if left.type.is_integer and is_decimal_constant(right):
         return _compared_with_fraction(name, left, right)
     if right.type.is_integer and is_decimal_constant(left):
-        return _compared_with_fraction(_MIRRORED[name], right, left)
+        return _compared_with_fraction(MIRRORED[name], right, left)
     left, right = _aligned([left, right])
     return Call(name, (left, right), BOOLEAN, name not in _DISTINCT and any_nullable([left, right]))
 
 
-_MIRRORED = {"=": "=", "<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_MIRRORED |= {name: name for name in ("is distinct from", "is not distinct from")}
+MIRRORED = {"=": "=", "<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+MIRRORED |= {name: name for name in ("is distinct from", "is not distinct from")}
 _DISTINCT = ("is distinct from", "is not distinct from")
 _AT_MOST = ("<", "<=")
 

@@ -17,7 +17,7 @@ from civicbus.schemas.codec.arrow import arrow_schema
 from civicbus.schemas.sql.nodes import Field, Literal, fields_of
 from civicbus.schemas.sql.types import BOOLEAN
 from civicbus.schemas.views import Column, View
-from civicbus.stream_apps.views.expressions import compiled
+from civicbus.stream_apps.views.expressions import compiled, is_plain_day
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class _Output:
         self._reads = sorted({field.column for column in view.columns for field in fields_of(column.expression)})
         self._names = [_frame_name(n, column) for n, column in enumerate(view.columns)]
         self._computed = [
-            compiled(column.expression, key).alias(name)
+            _computed(column, key).alias(name)
             for name, column in zip(self._names, view.columns, strict=True)
             if not isinstance(column.expression, Field)
         ]
@@ -75,6 +75,11 @@ class _Output:
             _arrow(rows.get_column(name), kind) for name, kind in zip(self._names, self._schema.types, strict=True)
         ]
         return Result(passes, pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+
+
+def _computed(column: Column, key: bytes | None) -> pl.Expr:
+    expression = compiled(column.expression, key)
+    return pl.when(is_plain_day(expression)).then(expression) if column.may_leave_calendar else expression
 
 
 def _frame_name(number: int, column: Column) -> str:

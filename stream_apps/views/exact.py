@@ -1,12 +1,14 @@
 """Asks DuckDB itself for the few values on which Polars would say something else, or break.
 
-Total: DuckDB's faults are NULL, as the view language says. One small connection a thread, made when first needed.
+Total: DuckDB's faults are NULL, as the view language says. One small connection, made when first needed.
 """
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable
+from functools import cache
 
 import duckdb
 import polars as pl
@@ -19,7 +21,7 @@ _LIMITS: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
     "autoload_known_extensions": False,
 }
-_THREAD = threading.local()
+_LOCK = threading.Lock()
 
 
 def asked(call: Call, dtype: pl.DataType) -> Callable[[pl.Series], pl.Series]:
@@ -37,17 +39,19 @@ def asked(call: Call, dtype: pl.DataType) -> Callable[[pl.Series], pl.Series]:
         if not wanted.any():
             return found
         odd = frame.filter(wanted).drop("wanted")
-        answer = _connection().from_arrow(odd.to_arrow()).project(f"{sql} AS answer").to_arrow_table()
+        with _LOCK:
+            answer = _connection().from_arrow(odd.to_arrow()).project(f"{sql} AS answer").to_arrow_table()
         values = pl.Series(answer.column("answer")).cast(dtype)
         return values if odd.height == frame.height else found.scatter(wanted.arg_true(), values)
 
     return evaluate
 
 
+@cache
 def _connection() -> duckdb.DuckDBPyConnection:
-    if not hasattr(_THREAD, "connection"):
-        _THREAD.connection = duckdb.connect(":memory:", config=_LIMITS)
-        for setting in SETTINGS:
-            _THREAD.connection.execute(setting)
-    connection: duckdb.DuckDBPyConnection = _THREAD.connection
+    # Left to the interpreter's end, DuckDB's binding reports it as leaked.
+    atexit.register(_connection.cache_clear)
+    connection = duckdb.connect(":memory:", config=_LIMITS)
+    for setting in SETTINGS:
+        connection.execute(setting)
     return connection

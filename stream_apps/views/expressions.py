@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from civicbus.schemas.sql.nodes import Call, Expression, Field, Literal
+from civicbus.schemas.sql.operators import MIRRORED
 from civicbus.schemas.sql.types import BIGINT, Kind, Type
 from civicbus.stream_apps.views.exact import asked
 
@@ -86,9 +87,16 @@ def folded(expression: Expression, key: bytes | None = None) -> Expression:
     if call.name not in _SEES_NULL and any(constant.value is None for constant in constants):
         return Literal(None, call.type)
     if len(constants) < len(call.arguments):
-        return call
+        return _turned(call)
     value = pl.select(_compiled(call, key)).to_series()
     return Literal(value.cast(_NUMBERED.get(call.type.kind, value.dtype)).to_list()[0], call.type)
+
+
+def _turned(call: Call) -> Call:
+    """A comparison with its constant on the right: on the left of a date it takes a column of NULLs for one value."""
+    if call.name in MIRRORED and isinstance(call.arguments[0], Literal):
+        return replace(call, name=MIRRORED[call.name], arguments=call.arguments[::-1])
+    return call
 
 
 def _compiled(expression: Expression, key: bytes | None) -> pl.Expr:
@@ -185,7 +193,7 @@ def _in(call: Call, operands: list[pl.Expr]) -> pl.Expr:
     constants = [item.value for item in listed if isinstance(item, Literal) and item.value is not None]
     if len(constants) < len(listed) or call.arguments[0].type.kind not in (Kind.VARCHAR, Kind.INTEGER, Kind.BIGINT):
         return _halved([value == item for item in operands[1:]], lambda left, right: left | right)
-    return value.is_in(pl.Series(constants, dtype=dtype(call.arguments[0].type)))
+    return value.is_in(pl.lit(pl.Series(constants, dtype=dtype(call.arguments[0].type))).implode())
 
 
 def _case(_: Call, operands: list[pl.Expr]) -> pl.Expr:
@@ -357,7 +365,8 @@ def _nearest(number: pl.Expr) -> pl.Expr:
     return number.round(0, mode="half_away_from_zero")
 
 
-def _plain_day(day: pl.Expr) -> pl.Expr:
+def is_plain_day(day: pl.Expr) -> pl.Expr:
+    """Whether a date lies in the years 1 to 9999, as every date in a row does."""
     return day.cast(pl.Int32()).is_between(_FIRST_DAY, _LAST_DAY)
 
 
@@ -435,7 +444,7 @@ _CASTS: dict[tuple[Kind, Kind], Compile] = {
         ((kind, to) for kind in (Kind.TIMESTAMP, Kind.TIMESTAMPTZ) for to in (Kind.DATE, Kind.VARCHAR)), _of_moment
     ),
     (Kind.DOUBLE, Kind.FLOAT): _narrowed,
-    (Kind.DATE, Kind.VARCHAR): _where_plain(lambda _, operands: operands[0].dt.to_string("%Y-%m-%d"), _plain_day),
+    (Kind.DATE, Kind.VARCHAR): _where_plain(lambda _, operands: operands[0].dt.to_string("%Y-%m-%d"), is_plain_day),
     (Kind.VARCHAR, Kind.BOOLEAN): _by_duckdb,
     (Kind.VARCHAR, Kind.INTEGER): _PARSED_WHOLE,
     (Kind.VARCHAR, Kind.BIGINT): _PARSED_WHOLE,
@@ -457,7 +466,7 @@ def constant(expression: Expression) -> str | int:
 
 
 def _day_part(part: Callable[[pl.Expr], pl.Expr]) -> Compile:
-    return _where_plain(lambda _, operands: part(operands[0]).cast(pl.Int64()), _plain_day)
+    return _where_plain(lambda _, operands: part(operands[0]).cast(pl.Int64()), is_plain_day)
 
 
 def _plain_case(text: pl.Expr) -> pl.Expr:
@@ -516,5 +525,5 @@ COMPILED: dict[str, Compile] = {
     "month": _day_part(lambda day: day.dt.month()),
     "day": _day_part(lambda day: day.dt.day()),
     "mask": _mask,
-    "age_band": _where_plain(_age_band, _plain_day),
+    "age_band": _where_plain(_age_band, is_plain_day),
 }

@@ -7,9 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
-from support.attempts import VALUE, Librdkafka
-from support.platform import Member, Platform, unique
-from support.samples import TITLE, agreement, permits
 from typer.testing import CliRunner
 
 from civicbus.cli.activation import activate, published, revoke
@@ -23,6 +20,9 @@ from civicbus.schemas.datasets import Catalogue, Department
 from civicbus.schemas.registry import Registry
 from civicbus.secrets import VIEWS, agreement_secret
 from civicbus.settings import Settings
+from support.attempts import VALUE, Librdkafka
+from support.platform import Member, Platform, unique
+from support.samples import TITLE, agreement, permits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
