@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import random
 import signal
 import threading
@@ -91,8 +92,15 @@ class Process:
         while not stop.is_set():
             worker.turn()
             if worker.ready and not health.ready:
+                _settle_memory()
                 health.up()
             if rules.changed() or datetime.now(UTC).date() != day:
                 log.info("rules_changed")
                 health.down("reading changed rules")
                 return
+
+
+def _settle_memory() -> None:
+    """What was read at the start stays for good: keep the collector from walking it again and again."""
+    gc.collect()
+    gc.freeze()

@@ -11,7 +11,7 @@ from civicbus.errors import Unavailable
 from civicbus.names import DatasetId
 from civicbus.producers.publisher import Publisher
 
-TICK_S = 0.01
+TICK_S = 0.02
 WAIT_S = 1.0
 
 

@@ -17,6 +17,12 @@ from civicbus.observe import Observed, observed
 
 Series = tuple[str, frozenset[tuple[str, str]]]
 _TIMEOUT_S = 1.0
+# What the demo shows, by the beginnings of lines: parsing all the rest would cost the publishers their processor.
+_WATCHED = tuple(
+    f"{comment}civicbus_{name}"
+    for comment in ("", "# TYPE ")
+    for name in ("changes_t", "admitted_t", "refused_t", "forwarded_t", "delivered_t", "end_to_end_seconds")
+)
 
 
 @dataclass(slots=True)
@@ -95,7 +101,8 @@ def _read(process: Observed) -> dict[Series, float]:
         text = httpx.get(f"{process.url}/metrics", timeout=_TIMEOUT_S, headers={"Accept": "text/plain"}).text
     except httpx.TransportError:
         return {}
-    return dict(_counted(text))
+    ours = [line for line in text.splitlines() if line.startswith(_WATCHED)]
+    return dict(_counted("\n".join(ours) + "\n"))
 
 
 def _counted(text: str) -> Iterable[tuple[Series, float]]:
