@@ -98,6 +98,12 @@ def test_what_is_run_elsewhere_is_run_there() -> None:
     assert [place for place in places if not (ROOT / place).is_file()] == []
 
 
+def test_continuous_integration_runs_the_checks_and_the_test_command_of_the_page() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert script[-2:] == ["make check", "make test"]
+    assert "make test" in commands(ENGLISH)
+
+
 def test_every_page_with_commands_is_followed_by_a_test() -> None:
     with_commands = {named(page) for page in files() if page.suffix == ".md" and commands(page)}
     assert with_commands == set(FOLLOWED)
