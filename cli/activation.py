@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from civicbus.errors import CheckFailed, ConfigurationError
+from civicbus.infra.desired import add_tables, departments_with_tables, remove_tables
 from civicbus.infra.provision import activate_inbox, revoke_inbox
 from civicbus.names import AGREEMENTS_TOPIC, CATALOGUE_TOPIC, AgreementId, value_subject
 from civicbus.schemas.agreement import Agreement
@@ -74,6 +76,14 @@ def revoke(endpoints: Endpoints, secrets: SecretStore, name: AgreementId) -> Agr
     revoke_inbox(endpoints, secrets, agreement.subscriber, agreement.id)
     put_all(endpoints, secrets.read(OPERATOR), AGREEMENTS_TOPIC, iter([(name.encode(), None)]))
     return agreement
+
+
+def keep_tables(home: Path, endpoints: Endpoints, secrets: SecretStore) -> None:
+    """Have a table process run for each department that a published agreement delivers a table to, and for no other."""
+    agreements = published(endpoints, secrets).agreements.values()
+    wanted = {agreement.subscriber for agreement in agreements if agreement.delivery.table}
+    add_tables(home, wanted)
+    remove_tables(home, set(departments_with_tables(home)) - wanted)
 
 
 def found(agreements: Mapping[AgreementId, Agreement], name: str) -> Agreement:

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from civicbus.cli.activation import activate, found, published, revoke
+from civicbus.cli.activation import activate, found, keep_tables, published, revoke
 from civicbus.cli.context import Context
 from civicbus.errors import CheckFailed
 from civicbus.names import AgreementId
@@ -84,6 +84,7 @@ def apply_files(context: typer.Context, files: Files) -> None:
     """Check agreements, make their inboxes readable for their subscribers, and let them flow."""
     here: Context = context.obj
     done = activate(here.endpoints, here.secrets, load_agreements(files))
+    keep_tables(here.home, here.endpoints, here.secrets)
     for name in done.new:
         typer.echo(f"{name}: flows")
     for name in done.changed:
@@ -98,6 +99,7 @@ def revoke_agreement(
     """Take the subscriber's right to read away, then stop the output; the inbox is kept for audit."""
     here: Context = context.obj
     agreement = revoke(here.endpoints, here.secrets, AgreementId(name))
+    keep_tables(here.home, here.endpoints, here.secrets)
     typer.echo(f"{name}: {agreement.subscriber} may no longer read {agreement.topic}; its output stops")
 
 

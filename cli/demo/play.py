@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from civicbus.cli.activation import activate
+from civicbus.cli.activation import activate, keep_tables
 from civicbus.cli.applying import apply_catalogue
 from civicbus.cli.context import Context
 from civicbus.cli.demo.city import GENERATED, Life, Row, city
@@ -23,7 +23,6 @@ from civicbus.cli.demo.summary import Summary
 from civicbus.cli.demo.watching import Watch
 from civicbus.cli.platform import Narrator
 from civicbus.errors import ConfigurationError, Unavailable
-from civicbus.infra.desired import add_tables
 from civicbus.infra.platform import RunningPlatform, start_platform
 from civicbus.infra.provision import provision_department
 from civicbus.names import DatasetId
@@ -124,7 +123,7 @@ class Play:
         departments = {name: self.catalogue.departments[name] for name in sorted(parties)}
         apply_catalogue(endpoints, secrets, Catalogue(departments=departments, datasets=datasets))
         activate(endpoints, secrets, agreements)
-        add_tables(self.here.home, {agreement.subscriber for agreement in agreements if agreement.delivery.table})
+        keep_tables(self.here.home, endpoints, secrets)
 
     def _go_on(
         self,
