@@ -257,6 +257,8 @@ def nullif(_: str, operands: Sequence[Expression]) -> Expression:
     return Call("nullif", (operands[0], comparison("=", operands)), operands[0].type, True)
 
 
+# What may be NULL though no operand is: an overflow, a day outside the calendar, a division by zero.
+CALCULATIONS = frozenset({"+", "-", "*", "/", "//", "%", "neg", "abs", "date +", "date -"})
 COMPARISONS = ("=", "<>", "<", "<=", ">", ">=", "is distinct from", "is not distinct from")
 ARITHMETIC = ("+", "-", "*", "/", "//", "%")
 OPERATORS: dict[str, Resolver] = {

@@ -153,17 +153,13 @@ def _of_moment(call: Call, operands: list[pl.Expr]) -> pl.Expr:
 def _where_plain(fast: Compile, plain: Callable[[pl.Expr], pl.Expr]) -> Compile:
     """``fast`` where every operand of the first one's type is plain (or NULL), DuckDB elsewhere.
 
-    ``fast`` sees no other values, because Polars breaks on some of them.
+    ``fast`` sees the others too: it may say anything of them, but must not break.
     """
 
     def evaluate(call: Call, operands: list[pl.Expr]) -> pl.Expr:
         judged = [argument.type == call.arguments[0].type for argument in call.arguments]
         odd = _all([plain(operand).fill_null(True) for operand in compress(operands, judged)]).not_()
-        shielded = [
-            pl.when(odd.not_()).then(operand) if is_judged else operand
-            for operand, is_judged in zip(operands, judged, strict=True)
-        ]
-        return pl.when(odd).then(_exactly(call, operands, odd)).otherwise(fast(call, shielded))
+        return pl.when(odd).then(_exactly(call, operands, odd)).otherwise(fast(call, operands))
 
     return evaluate
 
@@ -415,6 +411,11 @@ def _narrowed(_: Call, operands: list[pl.Expr]) -> pl.Expr:
     return pl.when(number.is_infinite() & operands[0].is_finite()).then(None).otherwise(number)
 
 
+def _day_text(_: Call, operands: list[pl.Expr]) -> pl.Expr:
+    # Polars breaks on the others.
+    return pl.when(is_plain_day(operands[0])).then(operands[0]).dt.to_string("%Y-%m-%d")
+
+
 def _like_a_number(text: pl.Expr) -> pl.Expr:
     return text.str.contains(r"^-?[0-9]{1,15}(\.[0-9]{1,15})?$")
 
@@ -444,7 +445,7 @@ _CASTS: dict[tuple[Kind, Kind], Compile] = {
         ((kind, to) for kind in (Kind.TIMESTAMP, Kind.TIMESTAMPTZ) for to in (Kind.DATE, Kind.VARCHAR)), _of_moment
     ),
     (Kind.DOUBLE, Kind.FLOAT): _narrowed,
-    (Kind.DATE, Kind.VARCHAR): _where_plain(lambda _, operands: operands[0].dt.to_string("%Y-%m-%d"), is_plain_day),
+    (Kind.DATE, Kind.VARCHAR): _where_plain(_day_text, is_plain_day),
     (Kind.VARCHAR, Kind.BOOLEAN): _by_duckdb,
     (Kind.VARCHAR, Kind.INTEGER): _PARSED_WHOLE,
     (Kind.VARCHAR, Kind.BIGINT): _PARSED_WHOLE,

@@ -52,7 +52,7 @@ _FORMS = {
             "small",
             "less",
             "7",
-            "-2147483648",
+            "-2147483647",
             "{INTEGER} + {INTEGER}",
             "{INTEGER} - {INTEGER}",
             "{INTEGER} * {INTEGER}",
