@@ -33,11 +33,15 @@ class Watch:
     totals: dict[Series, float] = field(default_factory=dict)
     _seen: dict[tuple[str, int], dict[Series, float]] = field(default_factory=dict)
     _marks: dict[Series, float] = field(default_factory=dict)
+    # One client for good: each one made reads a store of certificates, which takes a processor longer than the answer.
+    _client: httpx.Client = field(
+        default_factory=lambda: httpx.Client(timeout=_TIMEOUT_S, headers={"Accept": "text/plain"})
+    )
 
     def look(self) -> None:
         """Read every process that answers; one that does not keeps its last figures."""
         for process in observed(self.home):
-            shown = _read(process)
+            shown = _read(self._client, process)
             before = self._seen.get((process.process, process.pid), {})
             for series, value in shown.items():
                 self.totals[series] = self.totals.get(series, 0.0) + max(0.0, value - before.get(series, 0.0))
@@ -96,9 +100,9 @@ def _matches(series: Series, name: str, labels: Mapping[str, str]) -> bool:
     return series[0] == name and frozenset(labels.items()) <= series[1]
 
 
-def _read(process: Observed) -> dict[Series, float]:
+def _read(client: httpx.Client, process: Observed) -> dict[Series, float]:
     try:
-        text = httpx.get(f"{process.url}/metrics", timeout=_TIMEOUT_S, headers={"Accept": "text/plain"}).text
+        text = client.get(f"{process.url}/metrics").text
     except httpx.TransportError:
         return {}
     ours = [line for line in text.splitlines() if line.startswith(_WATCHED)]
