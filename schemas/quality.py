@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import polars as pl
 
@@ -37,23 +36,33 @@ class _Rule:
     broken: pl.Expr
 
 
-def violations(frame: pl.DataFrame, dataset: Dataset) -> list[Violation]:
-    """Every violation, in order of the rows and within a row of the fields.
+class QualityRules:
+    """The rules of one dataset, made ready once."""
 
-    The frame has the fields of the dataset's current schema, in that schema's types.
-    """
-    rules = _rules(dataset.fields, dataset.schema)
-    if not rules or frame.is_empty():
-        return []
-    masks = frame.select(rule.broken.alias(str(number)) for number, rule in enumerate(rules))
-    broken = masks.select(pl.all().any()).row(0)
-    found = [
-        Violation(row=row, reason=rule.reason, field=rule.field)
-        for number, rule in enumerate(rules)
-        if broken[number]
-        for row in masks.to_series(number).arg_true().to_list()
-    ]
-    return sorted(found, key=lambda violation: violation.row)
+    def __init__(self, dataset: Dataset) -> None:
+        self._rules = _rules(dataset.fields, dataset.schema)
+        self._masks = [rule.broken.alias(str(number)) for number, rule in enumerate(self._rules)]
+
+    def violations(self, frame: pl.DataFrame) -> list[Violation]:
+        """Every violation, in order of the rows and within a row of the fields.
+
+        The frame has the fields of the dataset's current schema, in that schema's types.
+        """
+        if not self._rules or frame.is_empty():
+            return []
+        masks = frame.select(self._masks)
+        found = [
+            Violation(row=row, reason=rule.reason, field=rule.field)
+            for rule, mask in zip(self._rules, masks.get_columns(), strict=True)
+            if mask.any()
+            for row in mask.arg_true().to_list()
+        ]
+        return sorted(found, key=lambda violation: violation.row)
+
+
+def violations(frame: pl.DataFrame, dataset: Dataset) -> list[Violation]:
+    """Every violation of the dataset's rules, for one frame; see :meth:`QualityRules.violations`."""
+    return QualityRules(dataset).violations(frame)
 
 
 def pattern_fault(pattern: str) -> str | None:
@@ -66,7 +75,6 @@ def pattern_fault(pattern: str) -> str | None:
     return None
 
 
-@lru_cache(maxsize=256)
 def _rules(fields: tuple[Field, ...], schema: AvroSchema) -> tuple[_Rule, ...]:
     types = {field.name: field.type for field in schema.record.fields}
     return tuple(rule for field in fields for rule in _field_rules(field, types[field.name]))

@@ -23,7 +23,7 @@ from civicbus.schemas.codec.columns import ColumnCodec
 from civicbus.schemas.codec.frame import schema_id_of
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.datasets import Dataset
-from civicbus.schemas.quality import violations
+from civicbus.schemas.quality import QualityRules
 from civicbus.stream_apps.admission.metrics import ADMITTED, CHANGES, DUPLICATES, REFUSED
 from civicbus.stream_apps.admission.rules import Verdict, Version, check_key, examine, judge
 from civicbus.transport.exactly_once import ANY_PARTITION, Batch, Output, Step
@@ -65,6 +65,7 @@ class Admission:
         self, datasets: Iterable[Dataset], schema_of: Callable[[int], AvroSchema], clock: Callable[[], datetime]
     ) -> None:
         self._datasets: Mapping[Topic, Dataset] = {dataset.id.changes: dataset for dataset in datasets}
+        self._rules = {dataset.id: QualityRules(dataset) for dataset in self._datasets.values()}
         self._schema_of = schema_of
         self._clock = clock
         self._versions: dict[Partition, dict[bytes, Version]] = {}
@@ -163,7 +164,7 @@ class Admission:
                 check_key(examined.dataset, examined.keys[index] or b"", inside)
             except Unacceptable as refused:
                 examined.faults[index] = refused
-        for violation in violations(frame, examined.dataset):
+        for violation in self._rules[examined.dataset.id].violations(frame):
             index = good[violation.row]
             if examined.sound(index):
                 examined.faults[index] = Unacceptable(
