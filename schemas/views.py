@@ -19,11 +19,12 @@ from civicbus.schemas.codec.schema import AvroSchema, document
 from civicbus.schemas.codec.tree import Json
 from civicbus.schemas.datasets import Catalogue, Dataset, Sharing
 from civicbus.schemas.sql.coercion import Misfit
+from civicbus.schemas.sql.joins import MAX_JOINS, Join, join_of, joined_fields
 from civicbus.schemas.sql.lineage import Link, lineage
 from civicbus.schemas.sql.meaning import Scope, alternatives, meaning_of, nearest
 from civicbus.schemas.sql.nodes import Call, Expression, Field, fields_of
-from civicbus.schemas.sql.operators import condition
-from civicbus.schemas.sql.parse import START, Finding, Named, Output, Reader, Select
+from civicbus.schemas.sql.operators import condition, conjunction
+from civicbus.schemas.sql.parse import START, Finding, Joined, Named, Output, Reader, Select
 from civicbus.schemas.sql.types import DATE, NULL, Type, avro_type, field_types
 
 DRIVING = ""
@@ -52,13 +53,18 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What a subscriber receives: the columns of each row of the driving dataset for which ``where`` is true."""
+    """What a subscriber receives: the columns of each row of the driving dataset for which ``where`` is true.
+
+    The fields of a joined dataset are those of the record that the row names, or NULL; ``where`` demands that there is
+    one where the join is an inner one.
+    """
 
     agreement: AgreementId
     subscriber: DepartmentId
     topic: Topic
     key_mode: KeyMode
     driving: DatasetId
+    joins: tuple[Join, ...]
     columns: tuple[Column, ...]
     where: Expression | None
     output: AvroSchema
@@ -85,14 +91,28 @@ def check(agreement: Agreement, catalogue: Catalogue, *, on: date | None = None)
 def examine(agreement: Agreement, catalogue: Catalogue, *, on: date | None = None) -> View | tuple[Finding, ...]:
     """The view of an agreement, or everything that is wrong with it: first around the SELECT, then in it."""
     reader = Reader(agreement.select)
-    select = reader.read()
-    view = None if select is None else _Check(agreement, catalogue, reader).view(select)
-    if not reader.findings:
-        reader.confirm()
+    select, view = read_view(agreement, catalogue, reader)
+    if select is not None:
+        _refuse_joins(select, reader)
     standing = tuple(_standing(agreement, catalogue, on))
     if view is None or standing or reader.findings:
         return (*standing, *sorted(reader.findings, key=lambda finding: finding.place or START))
     return view
+
+
+def read_view(agreement: Agreement, catalogue: Catalogue, reader: Reader) -> tuple[Select | None, View | None]:
+    """What an agreement's SELECT says, and its view where the reader found nothing wrong."""
+    select = reader.read()
+    view = None if select is None else _Check(agreement, catalogue, reader).view(select)
+    if not reader.findings:
+        reader.confirm()
+    return select, view
+
+
+def _refuse_joins(select: Select, reader: Reader) -> None:
+    """The engine keeps views of one dataset; what follows joined records comes with it."""
+    for joined in select.joins:
+        reader.report(joined.source.node, "a joined view is not kept live yet", "name the columns of one dataset")
 
 
 def _standing(agreement: Agreement, catalogue: Catalogue, on: date | None) -> Iterator[Finding]:
@@ -120,7 +140,8 @@ class _Check:
         driving = None if select.driving is None else self._dataset(select.driving)
         if select.driving is None or driving is None:
             return None
-        scope = Scope({select.driving.alias: (DRIVING, field_types(driving.schema.record))})
+        first = Scope({select.driving.alias: (DRIVING, field_types(driving.schema.record))})
+        joins, scope = self._joins(select.joins, first)
         found = [(output, self._column(output, scope)) for output in select.outputs]
         where = self._where(select, scope)
         columns = tuple(column for _, column in found if column is not None)
@@ -129,17 +150,43 @@ class _Check:
             self._require_key(select.outputs[0], columns, driving)
         if self._reader.findings:
             return None
+        conditions = [*[join.condition for join in joins if not join.left], *([] if where is None else [where])]
         return View(
             agreement=self._agreement.id,
             subscriber=self._agreement.subscriber,
             topic=self._agreement.topic,
             key_mode=self._agreement.key,
             driving=driving.id,
+            joins=joins,
             columns=columns,
-            where=where,
+            where=conjunction(conditions) if conditions else None,
             output=_output_schema(self._agreement, columns),
-            lineage=lineage({DRIVING: driving.id}, [(column.name, column.expression) for column in columns], where),
+            lineage=lineage(
+                {DRIVING: driving.id} | {join.label: join.dataset for join in joins},
+                [(column.name, column.expression) for column in columns],
+                where,
+                [field for join in joins for field in (*join.key, *join.on)],
+            ),
         )
+
+    def _joins(self, wanted: Sequence[Joined], scope: Scope) -> tuple[tuple[Join, ...], Scope]:
+        """The joins in their order, and what columns mean after them."""
+        joins: list[Join] = []
+        for joined in wanted:
+            dataset = self._dataset(joined.source)
+            if joined.source.alias in scope.sources:
+                mend = "give each its own alias: AS <name>"
+                self._reader.report(joined.source.node, f"{joined.source.alias} is there twice", mend)
+            elif dataset is not None:
+                join = join_of(joined, dataset, scope, self._reader)
+                # A join with a fault still says what its columns are.
+                label = str(dataset.id) if join is None else join.label
+                scope = Scope({**scope.sources, joined.source.alias: (label, joined_fields(joined, dataset))})
+                joins += [] if join is None else [join]
+        if len(wanted) > MAX_JOINS:
+            mend = "divide the agreement into several"
+            self._reader.report(wanted[MAX_JOINS].source.node, f"a view has at most {MAX_JOINS} joins", mend)
+        return tuple(joins), scope
 
     def _dataset(self, named: Named) -> Dataset | None:
         datasets = {str(name): dataset for name, dataset in self._catalogue.datasets.items()}

@@ -266,5 +266,16 @@ class Reader:
         return Named(f"{node.db}.{node.name}".lower(), (node.alias or node.name).lower(), node)
 
     def _joined(self, node: exp.Join) -> Joined | None:
-        self.report(node, "this agreement joins", "name the columns of one dataset")
+        source = self._named(node.this)
+        how = " ".join(str(node.args.get(part) or "") for part in ("method", "side", "kind")).split()
+        if how not in ([], ["INNER"], ["LEFT"], ["LEFT", "OUTER"]):
+            self.report(node, f"a view has no {' '.join(how)} JOIN", "write LEFT JOIN or INNER JOIN")
+        elif node.args.get("using"):
+            self.report(node, "a view has no USING", "write ON <dataset>.<key> = <column>")
+        elif node.args.get("on") is None:
+            self.report(node, "this join has no ON", "write JOIN … ON <dataset>.<key> = <column>")
+        elif any(value and part not in ("this", "side", "kind", "on") for part, value in node.args.items()):
+            self.report(node, "this is no plain JOIN", "write LEFT JOIN … ON, or INNER JOIN … ON")
+        elif source is not None:
+            return Joined(source, how[:1] == ["LEFT"], node.args["on"])
         return None
