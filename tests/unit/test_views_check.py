@@ -208,7 +208,7 @@ WRONG = {
     ),
     "a join": (
         f"SELECT p.permit_no {FROM} AS p LEFT JOIN construction.permits AS q ON q.permit_no = p.phone",
-        "select 1:64: a joined view is not kept live yet; name the columns of one dataset",
+        "select 1:61: a joined view is not kept live yet; name the columns of one dataset",
     ),
     "no SQL": (
         f"SELECT permit_no,, status {FROM}",

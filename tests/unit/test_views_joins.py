@@ -77,8 +77,8 @@ WRONG = {
     "more than a key": (
         "JOIN market.enterprises AS e ON e.credit_code = p.enterprise AND e.status <> 'closed'",
         (
-            "select 2:66: a join follows a key; write only the key of market.enterprises, set equal to columns and joined "
-            "by AND; the rest belongs in WHERE"
+            "select 2:66: a join follows a key; write only the key of market.enterprises, set equal to columns and "
+            "joined by AND; the rest belongs in WHERE"
         ),
     ),
     "a constant": (
