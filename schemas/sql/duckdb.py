@@ -16,7 +16,7 @@ from functools import cache
 import duckdb
 
 from civicbus.schemas.sql.nodes import Call, Expression, Field, Literal
-from civicbus.schemas.sql.types import Kind, Type
+from civicbus.schemas.sql.types import DATE, INTEGER, VARCHAR, Kind, Type
 
 Columns = Callable[[Field], str]
 Writer = Callable[[Call, list[str]], str]
@@ -157,3 +157,21 @@ _WRITERS: dict[str, Writer] = {
     "mask": _mask,
     "age_band": _age_band,
 }
+
+
+def own_functions(key: bytes) -> tuple[str, ...]:
+    """Statements that teach DuckDB civicbus's own functions, so that it runs an agreement's SELECT as it is written."""
+    text, day, other = Field("", "a", VARCHAR, True), Field("", "a", DATE, True), Field("", "b", DATE, True)
+    width, start, end = (Field("", name, INTEGER, False) for name in ("c", "b", "c"))
+    bodies = {
+        "mask(a, b := 0, c := 0)": Call("mask", (text, start, end), VARCHAR, True),
+        "age_band(a, b, c)": Call("age_band", (day, other, width), VARCHAR, True),
+        "hash(a)": Call("hash", (text,), VARCHAR, True),
+    }
+    return tuple(
+        f"CREATE OR REPLACE MACRO {head} AS {expression_sql(body, _parameter, key)}" for head, body in bodies.items()
+    )
+
+
+def _parameter(field: Field) -> str:
+    return f"CAST({field.name} AS {type_sql(field.type)})"
