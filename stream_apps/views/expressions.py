@@ -93,7 +93,10 @@ def folded(expression: Expression, key: bytes | None = None) -> Expression:
 
 
 def _turned(call: Call) -> Call:
-    """A comparison with its constant on the right: on the left of a date it takes a column of NULLs for one value."""
+    """A comparison with its constant on the right.
+
+    On the left, Polars takes a column that is one value throughout for that one value, and breaks.
+    """
     if call.name in MIRRORED and isinstance(call.arguments[0], Literal):
         return replace(call, name=MIRRORED[call.name], arguments=call.arguments[::-1])
     return call
@@ -188,7 +191,9 @@ def _in(call: Call, operands: list[pl.Expr]) -> pl.Expr:
     value, listed = operands[0], call.arguments[1:]
     constants = [item.value for item in listed if isinstance(item, Literal) and item.value is not None]
     if len(constants) < len(listed) or call.arguments[0].type.kind not in (Kind.VARCHAR, Kind.INTEGER, Kind.BIGINT):
-        return _halved([value == item for item in operands[1:]], lambda left, right: left | right)
+        # Polars wants a constant on the right; see _turned.
+        pairs = [(item, value) if isinstance(call.arguments[0], Literal) else (value, item) for item in operands[1:]]
+        return _halved([left == right for left, right in pairs], lambda left, right: left | right)
     return value.is_in(pl.lit(pl.Series(constants, dtype=dtype(call.arguments[0].type))).implode())
 
 
@@ -244,7 +249,7 @@ def _quotient(call: Call, operands: list[pl.Expr]) -> pl.Expr:
     left, right = (operand.cast(_wide(call.type)) for operand in operands)
     divisor = pl.when(right != 0).then(right)
     floor = left // divisor
-    upwards = (floor * divisor != left) & ((left < 0) != (divisor < 0))
+    upwards = (floor * divisor != left) & ((left < 0) ^ (divisor < 0))
     return (floor + upwards.cast(_wide(call.type))).cast(dtype(call.type), strict=False)
 
 
@@ -379,7 +384,7 @@ def _mask(call: Call, operands: list[pl.Expr]) -> pl.Expr:
 
 def _age_band(call: Call, operands: list[pl.Expr]) -> pl.Expr:
     born, day = operands[0].dt, operands[1].dt
-    birthday_to_come = _within_year(operands[1]) < _within_year(operands[0])
+    birthday_to_come = (_within_year(operands[1]) - _within_year(operands[0])) < 0
     width = int(constant(call.arguments[2]))
     age = day.year() - born.year() - birthday_to_come.cast(pl.Int32())
     low = (age // width) * width

@@ -55,7 +55,11 @@ EXPRESSIONS = {
     "day": ["day(day)"],
     "mask": ["mask(text)", "mask(text, 1, 2)", "mask(text, 0, 1)", "mask(text, 3)"],
     "hash": ["hash(text)"],
-    "age_band": ["age_band(day, day2, 10)", "age_band(day, '2024-02-29', 7)", "age_band('2004-02-29', day, 1)"],
+    "age_band": [
+        "age_band(day, day2, 10)",
+        "age_band(day, '2024-02-29', 7)",
+        "age_band('2004-02-29', coalesce(day, day2), 1)",
+    ],
     "+": [
         "small + less",
         "big + bigger",
@@ -105,7 +109,7 @@ EXPRESSIONS = {
     "in": [
         *("text IN ('a', '', '12')", "text IN ('a', NULL)", "text NOT IN ('a', NULL)", "small IN (1, 2, less)"),
         *("small IN (1, 3000000000)", "real IN (1, real2, 2.5)", "real IN (0.0)", "day IN ('1970-01-01', day2)"),
-        *("NULL IN (1, 2)", "flag IN (TRUE, NULL)", "money IN (0, 1.5)"),
+        *("NULL IN (1, 2)", "'a' IN (coalesce(text, 'a'), other)", "flag IN (TRUE, NULL)", "money IN (0, 1.5)"),
     ],
     "between": [
         "text BETWEEN 'a' AND other",
