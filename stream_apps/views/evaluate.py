@@ -1,8 +1,8 @@
 """Evaluates every view of one dataset on a batch of current rows, in columns.
 
 One call per batch: the conditions of all views are evaluated together, then each view's columns on the rows that
-pass. Nothing that a row holds makes it raise. A view whose condition names values that the batch does not have
-costs next to nothing.
+pass. A view whose condition names values that the batch does not have costs next to nothing. Nothing that a row
+holds makes it raise: a batch on which Polars itself fails is evaluated by DuckDB.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TypeGuard
 
 import polars as pl
 import pyarrow as pa
+import structlog
 
 from civicbus.names import AgreementId
 from civicbus.schemas.codec.arrow import arrow_schema
@@ -21,7 +22,10 @@ from civicbus.schemas.sql.operators import CALCULATIONS
 from civicbus.schemas.sql.types import BOOLEAN
 from civicbus.schemas.views import Column, View
 from civicbus.stream_apps.views.expressions import compiled, folded, is_plain_day
+from civicbus.stream_apps.views.law import by_duckdb
 from civicbus.stream_apps.views.pruning import Pruning
+
+log = structlog.get_logger()
 
 _EVERY_ROW = Literal(True, BOOLEAN)
 
@@ -43,6 +47,7 @@ class Evaluation:
     """All views of one dataset, compiled. ``keys`` holds the secret key of each agreement that uses ``hash``."""
 
     def __init__(self, views: Sequence[View], keys: Mapping[AgreementId, bytes]) -> None:
+        self._views = [(view, keys.get(view.agreement, b"")) for view in views]
         self._outputs = [_Output(view, keys.get(view.agreement)) for view in views]
         conditions = [folded(view.where or _EVERY_ROW, keys.get(view.agreement)) for view in views]
         # Equal conditions are one; two of them that hash are not equal, for their agreements' keys differ.
@@ -59,6 +64,14 @@ class Evaluation:
 
     def __call__(self, frame: pl.DataFrame) -> list[Result]:
         """The results in the order of the views, for rows whose columns are named as :attr:`Field.column`."""
+        try:
+            return self._by_polars(frame)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as fault:
+            # Its text may show values.
+            log.error("polars_failed", fault=type(fault).__name__, rows=frame.height)  # noqa: TRY400
+            return [Result(*by_duckdb(view, key, frame), 0) for view, key in self._views]
+
+    def _by_polars(self, frame: pl.DataFrame) -> list[Result]:
         none = pl.repeat(False, frame.height, dtype=pl.Boolean, eager=True)
         passes = [none] * len(self._compiled)
         alive = self._pruning(frame)

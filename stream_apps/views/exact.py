@@ -12,6 +12,7 @@ from functools import cache
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 
 from civicbus.schemas.sql.duckdb import SETTINGS, expression_sql, quoted
 from civicbus.schemas.sql.nodes import Call, Field
@@ -39,12 +40,17 @@ def asked(call: Call, dtype: pl.DataType) -> Callable[[pl.Series], pl.Series]:
         if not wanted.any():
             return found
         odd = frame.filter(wanted).drop("wanted")
-        with _LOCK:
-            answer = _connection().from_arrow(odd.to_arrow()).project(f"{sql} AS answer").to_arrow_table()
-        values = pl.Series(answer.column("answer")).cast(dtype)
+        values = pl.Series(queried(odd, f"{sql} AS answer").column("answer")).cast(dtype)
         return values if odd.height == frame.height else found.scatter(wanted.arg_true(), values)
 
     return evaluate
+
+
+def queried(frame: pl.DataFrame, columns: str) -> pa.Table:
+    """What DuckDB gives for these columns, written in SQL, on every row of a frame, in order."""
+    with _LOCK:
+        answer: pa.Table = _connection().from_arrow(frame.to_arrow()).project(columns).to_arrow_table()
+    return answer
 
 
 @cache

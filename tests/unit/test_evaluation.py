@@ -8,6 +8,7 @@ import pytest
 from civicbus.errors import CheckFailed
 from civicbus.schemas.agreement import KeyMode
 from civicbus.schemas.views import View, check
+from civicbus.stream_apps.views import expressions
 from civicbus.stream_apps.views.evaluate import Evaluation, Result
 from support.samples import agreement, catalogue, permits
 
@@ -112,6 +113,13 @@ def test_conditions_that_hash_are_one_agreements_own() -> None:
     ]
     results = Evaluation(views, {views[0].agreement: b"one", views[1].agreement: b"two"})(FRAME)
     assert [keys_of(result) for result in results] == [["1", "2", "4"]] * 2
+
+
+def test_a_batch_on_which_polars_fails_is_evaluated_by_duckdb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(expressions.COMPILED, "upper", lambda _, operands: operands[0].str.to_date(strict=True))
+    (result,) = evaluated("SELECT permit_no, upper(status) AS status FROM construction.permits WHERE score < 5")
+    assert result.rows.to_pylist() == [{"permit_no": "1", "status": "APPROVED"}, {"permit_no": "3", "status": None}]
+    assert result.passes.to_list() == [True, False, True, False]
 
 
 def test_a_key_that_is_missing_is_found_before_any_row_comes() -> None:
