@@ -126,7 +126,7 @@ class Narrator:
         self._line = self._console.status("") if self._console.is_terminal else None
 
     def __enter__(self) -> None:
-        self._console.print(f"home {self._home}, logs {logs_folder(self._home)}")
+        self._console.print(f"home {self._home}, logs {logs_folder(self._home)}", soft_wrap=True)
 
     def __exit__(self, *_: object) -> None:
         self._clear_line()
@@ -144,7 +144,7 @@ class Narrator:
             return
         if self._progress.pop(notice.process.removesuffix(" files"), None) and not self._progress:
             self._clear_line()
-        self._console.print(self._sentence(notice))
+        self._console.print(self._sentence(notice), soft_wrap=True)
         if notice.process == PLATFORM and notice.event is Event.READY:
             self._clear_line()
             self._console.print(_endpoints_table(self._home))
