@@ -22,24 +22,14 @@ from civicbus.schemas.codec.columns import ColumnCodec
 from civicbus.schemas.codec.frame import FRAME_BYTES, schema_id_of
 from civicbus.schemas.datasets import Catalogue, Dataset
 from civicbus.schemas.registry import Registry
-from civicbus.schemas.sql.duckdb import SETTINGS
+from civicbus.schemas.sql.duckdb import SETTINGS, own_functions
 from civicbus.schemas.views import View, check
 from civicbus.secrets import OPERATOR, Credentials, SecretStore, agreement_secret, principal_of
 from civicbus.settings import Endpoints
-from civicbus.stream_apps.views.expressions import keyed_hash
 from civicbus.transport.assigned import AssignedReader, Record
 from civicbus.transport.partitions import Partition
 
 READ_WITHIN_S = 120.0
-_OWN_FUNCTIONS = (
-    """
-    CREATE MACRO mask
-        (x) AS repeat('*', length(x)),
-        (x, keep_start, keep_end) AS
-            CASE WHEN length(x) <= keep_start + keep_end THEN repeat('*', length(x))
-                 ELSE left(x, keep_start) || repeat('*', length(x) - keep_start - keep_end) || right(x, keep_end) END
-    """,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,9 +151,8 @@ def _rows(dataset: Dataset, state: Mapping[bytes, bytes], registry: Registry) ->
 
 def _expected(agreement: Agreement, tables: Mapping[DatasetId, pa.Table], key: bytes) -> pa.Table:
     with duckdb.connect() as connection:
-        for statement in (*SETTINGS, *_OWN_FUNCTIONS):
+        for statement in (*SETTINGS, *own_functions(key)):
             connection.execute(statement)
-        connection.create_function("hash_text", lambda text: keyed_hash(key, text.encode()), ["VARCHAR"], "VARCHAR")
         for number, (dataset, table) in enumerate(tables.items()):
             connection.register(f"records_{number}", table)
             connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{dataset.department}"')

@@ -17,6 +17,7 @@ from typing import TypeVar
 import httpx
 
 from civicbus.cli.applying import apply_catalogue
+from civicbus.cli.demo.proof import read_topics
 from civicbus.events import ChangeEvent, Headers, deleted, upserted
 from civicbus.infra.provision import provision_department
 from civicbus.names import DatasetId, DepartmentId, Topic, source_of, value_subject
@@ -36,9 +37,8 @@ from civicbus.schemas.datasets import (
 )
 from civicbus.schemas.registry import Registry
 from civicbus.secrets import OPERATOR, principal_of
-from civicbus.transport.assigned import AssignedReader, Record
+from civicbus.transport.assigned import Record
 from civicbus.transport.clients import confluent_producer
-from civicbus.transport.partitions import Partition
 from support.platform import Platform, unique
 from support.samples import TITLE
 
@@ -189,17 +189,7 @@ class Sender:
 
 def everything(platform: Platform, topic: Topic) -> list[Record]:
     """All that a read-committed reader sees of a topic now."""
-    records: list[Record] = []
-    with AssignedReader(platform.endpoints, platform.secrets.read(OPERATOR), group="platform.operator") as reader:
-        state = reader.describe([topic])[topic]
-        ends = reader.ends([Partition(topic, number) for number in range(state.partitions)])
-        behind = {partition for partition, end in ends.items() if end > 0}
-        reader.start(reader.first_offsets(behind))
-        while behind:
-            reading = reader.read(1.0)
-            records += reading.records.get(topic, [])
-            behind -= {partition for partition, end in reading.ends.items() if end >= ends[partition]}
-    return records
+    return read_topics(platform.endpoints, platform.secrets.read(OPERATOR), [topic])[topic]
 
 
 def parked(platform: Platform, dataset: Dataset) -> list[Parked]:
