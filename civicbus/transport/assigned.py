@@ -6,6 +6,7 @@ replaced by another; one partition's fault does not stop the others.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -100,17 +101,17 @@ class AssignedReader:
         """Ids and numbers of partitions; a topic that was deleted meanwhile is left out."""
         if not topics:
             return {}
+        states: dict[Topic, TopicIdentity] = {}
         with translated():
             futures = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=REQUEST_TIMEOUT_S)
-        states: dict[Topic, TopicIdentity] = {}
-        for name, future in futures.items():
-            try:
-                description = future.result(REQUEST_TIMEOUT_S)
-            except KafkaException as exception:
-                if exception.args[0].code() not in _GONE:
-                    raise fault_of(exception.args[0]) from exception
-            else:
-                states[Topic(name)] = TopicIdentity(TopicId(str(description.topic_id)), len(description.partitions))
+            for name, future in futures.items():
+                try:
+                    description = future.result(REQUEST_TIMEOUT_S)
+                except KafkaException as exception:
+                    if exception.args[0].code() not in _GONE:
+                        raise
+                else:
+                    states[Topic(name)] = TopicIdentity(TopicId(str(description.topic_id)), len(description.partitions))
         return states
 
     def first_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
@@ -140,10 +141,14 @@ class AssignedReader:
             with translated():
                 self._consumer.incremental_unassign(leaving)
 
-    def read(self, timeout_s: float) -> Reading:
-        """What is there now; waits at most ``timeout_s`` for the first record."""
+    def read(self, timeout_s: float, *, not_before: float = 0.0) -> Reading:
+        """What is there now; waits at most ``timeout_s`` for the first record.
+
+        Where there is one, more of them gather until the monotonic clock shows ``not_before``.
+        """
         messages = self._consumer.consume(1, timeout_s)
         if messages:
+            time.sleep(max(0.0, not_before - time.monotonic()))
             messages += self._consumer.consume(self._batch_records - 1, 0.0)
         reading = Reading()
         for message in messages:

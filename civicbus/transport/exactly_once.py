@@ -14,10 +14,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import Protocol, Self
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, IsolationLevel, KafkaError, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 
 from civicbus.errors import CivicbusError
@@ -29,11 +38,11 @@ from civicbus.transport.clients import confluent_admin, confluent_consumer, conf
 from civicbus.transport.faults import fault_of, translated
 from civicbus.transport.metrics import BATCH_RECORDS, COMMIT_SECONDS, LAG_RECORDS, LAST_COMMIT
 from civicbus.transport.partitions import FIRST, LAST, Partition, offsets
+from civicbus.transport.transactions import TRANSACTION_TIMEOUT_S, Output, Transactions
 
 log = structlog.get_logger()
 
 SESSION_TIMEOUT_MS = 10_000
-TRANSACTION_TIMEOUT_MS = 10_000
 IDLE_COMMIT_S = 1.0
 WAIT_S = 1.0
 GAUGES_EVERY_S = 5.0
@@ -56,16 +65,6 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.offsets)
-
-
-class Output(NamedTuple):
-    """One record to write. ``value`` None is a deletion."""
-
-    to: Partition
-    key: bytes
-    value: bytes | None
-    headers: Headers
-    timestamp_ms: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -161,6 +160,7 @@ class Worker:
         self._touched: set[Partition] = set()
         self._admin: AdminClient = confluent_admin(endpoints, credentials)
         self._refused: CivicbusError | None = None
+        self._failed: Exception | None = None
         shared = {
             "error_cb": self._note_error,
             "isolation.level": "read_committed",
@@ -183,13 +183,13 @@ class Worker:
             },
         )
         self._restorer = confluent_consumer(endpoints, credentials, shared | {"group.id": f"{loop.group}.restore"})
-        self._producer = confluent_producer(
+        producer = confluent_producer(
             endpoints,
             credentials,
             {
                 "error_cb": self._note_error,
                 "transactional.id": loop.instance,
-                "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+                "transaction.timeout.ms": int(TRANSACTION_TIMEOUT_S * 1000),
                 "message.max.bytes": LARGEST_MESSAGE_BYTES,
                 "linger.ms": 1,
                 "retry.backoff.ms": 5,
@@ -200,11 +200,12 @@ class Worker:
                 "queue.buffering.max.kbytes": 512 * 1024,
             },
         )
+        self._transactions = Transactions(producer)
 
     def start(self) -> None:
         """Fence an older instance of this name, then join the group."""
         with translated():
-            self._producer.init_transactions(30)
+            self._transactions.begin()
             if self._topics:
                 self._subscribe([CATALOGUE_TOPIC])
 
@@ -257,9 +258,22 @@ class Worker:
             opened.phase is _Phase.FLOWING for opened in self._opened.values()
         )
 
-    # Rebalances. The callbacks run inside consume(), when no transaction is open.
+    # Rebalances. The callbacks run inside consume(), when no transaction is open. An exception that leaves a
+    # callback comes out of consume() as an object that no except clause names, so it is kept and raised after.
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            self._assign(consumer, partitions)
+        except Exception as failed:  # noqa: BLE001 - raised again by _poll
+            self._failed = failed
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            self._revoke(consumer, partitions)
+        except Exception as failed:  # noqa: BLE001 - raised again by _poll
+            self._failed = failed
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Open(p), DESIGN §5 rule 3: committed offsets first, which waits for pending transactions; then marks."""
         self._joined = _Joined.BY_THE_DOOR if self._joined is _Joined.NOT else _Joined.IN_EARNEST
         stale = [
@@ -290,7 +304,7 @@ class Worker:
             self._flow_when_restored(partition)
         log.info("partitions_assigned", count=len(owned), to_restore=len(to_restore))
 
-    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Forget the partitions; what they wrote is committed already, and nothing of them is in memory after."""
         for tp in partitions:
             partition = Partition(Topic(tp.topic), tp.partition)
@@ -352,6 +366,8 @@ class Worker:
             if not busy:
                 time.sleep(max(0.0, self._last_commit_s + self._loop.pace_s - time.monotonic()))
             messages += self._consumer.consume(self._loop.batch_records - 1, 0.0)
+        if self._failed is not None:
+            raise self._failed
         batches = [
             batch
             for batch in _batches(messages)
@@ -390,25 +406,11 @@ class Worker:
         if not offsets:
             return
         with COMMIT_SECONDS.time():
-            self._producer.begin_transaction()
-            self._produce(step.outputs)
-            self._producer.send_offsets_to_transaction(offsets, self._consumer.consumer_group_metadata())
-            self._producer.commit_transaction()
+            self._transactions.commit(step.outputs, offsets, self._consumer.consumer_group_metadata())
         self._touched.clear()
         self._last_commit_s = time.monotonic()
         LAST_COMMIT.labels(self._loop.process).set_to_current_time()
         self._stage.committed()
-
-    def _produce(self, outputs: Sequence[Output]) -> None:
-        produce = self._producer.produce
-        for to, key, value, headers, timestamp_ms in outputs:
-            while True:
-                try:
-                    produce(to.topic, value, key, to.number, timestamp=timestamp_ms, headers=headers)
-                    break
-                except BufferError:
-                    self._producer.poll(0.05)
-        self._producer.poll(0)
 
     def _idle_for(self, seconds: float) -> bool:
         return time.monotonic() - self._last_commit_s >= seconds
@@ -425,9 +427,16 @@ class Worker:
                 LAG_RECORDS.labels(partition.topic, partition.number).set(lag)
 
     def close(self) -> None:
-        """Leave; static membership keeps this instance's place until the session times out."""
-        self._consumer.close()
-        self._restorer.close()
+        """Leave; static membership keeps this instance's place until the session times out.
+
+        Never raises: a worker is closed after a fault, which is what the caller should hear of.
+        """
+        self._transactions.close()
+        for consumer in (self._consumer, self._restorer):
+            try:
+                consumer.close()
+            except KafkaException as exception:
+                log.warning("closing_failed", fault=str(fault_of(exception.args[0])))
 
     def __enter__(self) -> Self:
         return self

@@ -55,8 +55,10 @@ def fault_of(error: KafkaError) -> CivicbusError:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise civicbus faults in place of librdkafka's."""
+    """Raise civicbus faults in place of librdkafka's and of futures that were not settled in time."""
     try:
         yield
+    except TimeoutError as late:
+        raise Unavailable("Kafka: no answer in time") from late
     except KafkaException as exception:
         raise fault_of(exception.args[0]) from exception

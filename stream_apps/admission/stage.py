@@ -26,8 +26,9 @@ from civicbus.schemas.datasets import Dataset
 from civicbus.schemas.quality import QualityRules
 from civicbus.stream_apps.admission.metrics import ADMITTED, CHANGES, DUPLICATES, REFUSED
 from civicbus.stream_apps.admission.rules import Verdict, Version, check_key, examine, judge
-from civicbus.transport.exactly_once import ANY_PARTITION, Batch, Output, Step
+from civicbus.transport.exactly_once import ANY_PARTITION, Batch, Step
 from civicbus.transport.partitions import Partition
+from civicbus.transport.transactions import Output
 
 
 @dataclass(slots=True)

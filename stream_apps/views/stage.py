@@ -32,8 +32,9 @@ from civicbus.schemas.datasets import Dataset
 from civicbus.schemas.views import View
 from civicbus.stream_apps.views.evaluate import Evaluation
 from civicbus.stream_apps.views.metrics import FORWARDED, PARKED
-from civicbus.transport.exactly_once import ANY_PARTITION, Batch, Output, Step
+from civicbus.transport.exactly_once import ANY_PARTITION, Batch, Step
 from civicbus.transport.partitions import Partition
+from civicbus.transport.transactions import Output
 
 CHUNK_ROWS = 5_000
 LARGEST_ROW_BYTES = 4 * 2**20

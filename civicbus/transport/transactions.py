@@ -1,0 +1,100 @@
+"""Kafka transactions under one name, each within a deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import NamedTuple
+
+from confluent_kafka import KafkaException, Producer, TopicPartition
+
+from civicbus.errors import Unavailable
+from civicbus.events import Headers
+from civicbus.transport.partitions import Partition
+
+TRANSACTION_TIMEOUT_S = 10.0
+"""After so long the broker aborts a transaction, so nothing of it is worth waiting for."""
+
+# confluent-kafka's type of a group's metadata is opaque and unnamed; it is passed on as it came.
+GroupMetadata = object
+
+
+class Output(NamedTuple):
+    """One record to write. ``value`` None is a deletion."""
+
+    to: Partition
+    key: bytes
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int
+
+
+class _Asked(NamedTuple):
+    outputs: Sequence[Output]
+    offsets: list[TopicPartition]
+    group: GroupMetadata
+
+
+class Transactions:
+    """Outputs and input offsets, committed together.
+
+    librdkafka's ``send_offsets_to_transaction`` can wait for ever for a group coordinator that went away in the
+    middle (librdkafka issue 5456), and no call of its ends it. So transactions run on a thread of their own: one
+    that is not settled in time raises Unavailable, and the thread is left to its fate. The next instance of the
+    name fences whatever it may still send.
+    """
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+        self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
+        self._answers: SimpleQueue[KafkaException | None] = SimpleQueue()
+        Thread(target=self._serve, name="transactions", daemon=True).start()
+
+    def begin(self) -> None:
+        """Fence an older instance of the name, whose open transaction is aborted."""
+        self._producer.init_transactions(30)
+
+    def commit(self, outputs: Sequence[Output], offsets: list[TopicPartition], group: GroupMetadata) -> None:
+        """Write ``outputs`` and the group's ``offsets`` in one transaction.
+
+        Raises KafkaException where it was aborted, and Unavailable where nobody can tell any more; after either
+        this object is of no further use.
+        """
+        self._asked.put(_Asked(outputs, offsets, group))
+        try:
+            answer = self._answers.get(timeout=TRANSACTION_TIMEOUT_S)
+        except Empty as late:
+            raise Unavailable(f"Kafka: no transaction was settled in {TRANSACTION_TIMEOUT_S:.0f} s") from late
+        if answer is not None:
+            raise answer
+
+    def close(self) -> None:
+        """Let the thread end once it has done what was asked."""
+        self._asked.put(None)
+
+    def _serve(self) -> None:
+        while (asked := self._asked.get()) is not None:
+            try:
+                self._transact(asked)
+            except KafkaException as exception:
+                self._answers.put(exception)
+                return
+            self._answers.put(None)
+
+    def _transact(self, asked: _Asked) -> None:
+        self._producer.begin_transaction()
+        self._produce(asked.outputs)
+        self._producer.send_offsets_to_transaction(asked.offsets, asked.group)
+        self._producer.commit_transaction()
+
+    def _produce(self, outputs: Sequence[Output]) -> None:
+        produce = self._producer.produce
+        for to, key, value, headers, timestamp_ms in outputs:
+            while True:
+                try:
+                    produce(to.topic, value, key, to.number, timestamp=timestamp_ms, headers=headers)
+                    break
+                except BufferError:
+                    self._producer.poll(0.05)
+        self._producer.poll(0)
