@@ -45,8 +45,9 @@ class Transactions:
     name fences whatever it may still send.
     """
 
-    def __init__(self, producer: Producer) -> None:
+    def __init__(self, producer: Producer, timeout_s: float = TRANSACTION_TIMEOUT_S) -> None:
         self._producer = producer
+        self._timeout_s = timeout_s
         self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
         self._answers: SimpleQueue[KafkaException | None] = SimpleQueue()
         Thread(target=self._serve, name="transactions", daemon=True).start()
@@ -63,9 +64,9 @@ class Transactions:
         """
         self._asked.put(_Asked(outputs, offsets, group))
         try:
-            answer = self._answers.get(timeout=TRANSACTION_TIMEOUT_S)
+            answer = self._answers.get(timeout=self._timeout_s)
         except Empty as late:
-            raise Unavailable(f"Kafka: no transaction was settled in {TRANSACTION_TIMEOUT_S:.0f} s") from late
+            raise Unavailable(f"Kafka: no transaction was settled in {self._timeout_s:.0f} s") from late
         if answer is not None:
             raise answer
 
