@@ -31,7 +31,8 @@ log = structlog.get_logger()
 LIVE = "inbox"
 NEXT = "inbox_next"
 
-# A transaction whose owner sleeps is ended by the server, so that it holds up nobody.
+# A transaction whose owner sleeps is ended by the server, so that it holds up nobody. To the server an owner that
+# sleeps in the middle of a COPY is not idle but slow, so a COPY, which is of one batch, has a limit of its own.
 _SETTINGS = """
 SET synchronous_commit = off;
 SET idle_in_transaction_session_timeout = '10s';
@@ -39,6 +40,8 @@ SET statement_timeout = '60s';
 SET lock_timeout = '10s';
 SET client_min_messages = warning
 """
+_COPYING = "SET LOCAL statement_timeout = '20s'"
+_COPIED = "SET LOCAL statement_timeout = '60s'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +83,11 @@ class Stage:
         self._filled = True
         columns = SQL(", ").join(map(Identifier, ["k", *(f"c{place}" for place in range(width))]))
         copy_in = SQL("COPY pg_temp.civicbus_stage ({}) FROM STDIN (FORMAT csv)").format(columns)
+        text = rows.csv()
+        self._session.execute(_COPYING)
         with self._session.cursor() as cursor, cursor.copy(copy_in) as copy:
-            copy.write(rows.csv())
+            copy.write(text)
+        self._session.execute(_COPIED)
 
     def committed(self) -> None:
         """The transaction ended, which emptied it."""
