@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from queue import Empty, SimpleQueue
+from concurrent.futures import Future
+from queue import SimpleQueue
 from threading import Thread
 from typing import NamedTuple
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import Producer, TopicPartition
 
 from civicbus.errors import Unavailable
 from civicbus.events import Headers
@@ -31,6 +32,7 @@ class Output(NamedTuple):
 
 
 class _Asked(NamedTuple):
+    settled: Future[None]
     outputs: Sequence[Output]
     offsets: list[TopicPartition]
     group: GroupMetadata
@@ -49,7 +51,6 @@ class Transactions:
         self._producer = producer
         self._timeout_s = timeout_s
         self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
-        self._answers: SimpleQueue[KafkaException | None] = SimpleQueue()
         Thread(target=self._serve, name="transactions", daemon=True).start()
 
     def begin(self) -> None:
@@ -62,13 +63,12 @@ class Transactions:
         Raises KafkaException where it was aborted, and Unavailable where nobody can tell any more; after either
         this object is of no further use.
         """
-        self._asked.put(_Asked(outputs, offsets, group))
+        settled: Future[None] = Future()
+        self._asked.put(_Asked(settled, outputs, offsets, group))
         try:
-            answer = self._answers.get(timeout=self._timeout_s)
-        except Empty as late:
+            settled.result(self._timeout_s)
+        except TimeoutError as late:
             raise Unavailable(f"Kafka: no transaction was settled in {self._timeout_s:.0f} s") from late
-        if answer is not None:
-            raise answer
 
     def close(self) -> None:
         """Let the thread end once it has done what was asked."""
@@ -78,10 +78,10 @@ class Transactions:
         while (asked := self._asked.get()) is not None:
             try:
                 self._transact(asked)
-            except KafkaException as exception:
-                self._answers.put(exception)
+            except Exception as failed:  # noqa: BLE001 - raised by commit
+                asked.settled.set_exception(failed)
                 return
-            self._answers.put(None)
+            asked.settled.set_result(None)
 
     def _transact(self, asked: _Asked) -> None:
         self._producer.begin_transaction()

@@ -74,6 +74,11 @@ def test_an_abort_is_raised_as_it_is() -> None:
     assert raised.value is broker.abort
 
 
+def test_a_fault_of_our_own_is_told_at_once_as_what_it_is() -> None:
+    with pytest.raises(ValueError, match="too many values to unpack"):
+        Transactions(Broker()).commit(["no output"], OFFSETS, "the group")  # type: ignore[list-item]
+
+
 def test_a_coordinator_that_does_not_come_back_is_not_waited_for_for_ever() -> None:
     broker = Broker()
     with pytest.raises(Unavailable, match="no transaction was settled"):
