@@ -60,11 +60,6 @@ class QualityRules:
         return sorted(found, key=lambda violation: violation.row)
 
 
-def violations(frame: pl.DataFrame, dataset: Dataset) -> list[Violation]:
-    """Every violation of the dataset's rules, for one frame; see :meth:`QualityRules.violations`."""
-    return QualityRules(dataset).violations(frame)
-
-
 def pattern_fault(pattern: str) -> str | None:
     """Why a pattern cannot be used, or None where it can. A pattern in verbose mode cannot end in a comment."""
     for expression in (pattern, _whole(pattern)):

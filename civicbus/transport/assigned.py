@@ -6,7 +6,6 @@ replaced by another; one partition's fault does not stop the others.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -29,7 +28,7 @@ from civicbus.events import Headers
 from civicbus.names import Topic
 from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
-from civicbus.transport.clients import confluent_admin, confluent_consumer
+from civicbus.transport.clients import confluent_admin, confluent_consumer, gathered
 from civicbus.transport.faults import fault_of, translated
 from civicbus.transport.partitions import FIRST, LAST, REQUEST_TIMEOUT_S, Partition, offsets
 
@@ -142,14 +141,8 @@ class AssignedReader:
                 self._consumer.incremental_unassign(leaving)
 
     def read(self, timeout_s: float, *, not_before: float = 0.0) -> Reading:
-        """What is there now; waits at most ``timeout_s`` for the first record.
-
-        Where there is one, more of them gather until the monotonic clock shows ``not_before``.
-        """
-        messages = self._consumer.consume(1, timeout_s)
-        if messages:
-            time.sleep(max(0.0, not_before - time.monotonic()))
-            messages += self._consumer.consume(self._batch_records - 1, 0.0)
+        """What is there now, see :func:`gathered`."""
+        messages = gathered(self._consumer, self._batch_records, timeout_s, not_before)
         reading = Reading()
         for message in messages:
             error = message.error()

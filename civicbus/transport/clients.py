@@ -5,9 +5,10 @@ kafka-python's clients stand in ``python_clients``: a process that needs one lib
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Message, Producer
 from confluent_kafka.admin import AdminClient
 
 from civicbus.secrets import Credentials
@@ -17,6 +18,7 @@ __all__ = [
     "confluent_admin",
     "confluent_consumer",
     "confluent_producer",
+    "gathered",
 ]
 
 # Both libraries take open-ended option maps; Any is their own type for the values.
@@ -44,6 +46,18 @@ def confluent_producer(endpoints: Endpoints, credentials: Credentials, options: 
 def confluent_admin(endpoints: Endpoints, credentials: Credentials, options: Options | None = None) -> AdminClient:
     """librdkafka's admin client, for what kafka-python's lacks."""
     return AdminClient(_librdkafka(endpoints, credentials) | (options or {}))
+
+
+def gathered(consumer: Consumer, most: int, timeout_s: float, not_before: float) -> list[Message]:
+    """What is there now, at most so many messages; waits at most ``timeout_s`` for the first.
+
+    Where there is one, more of them gather until the monotonic clock shows ``not_before``.
+    """
+    messages = consumer.consume(1, timeout_s)
+    if messages:
+        time.sleep(max(0.0, not_before - time.monotonic()))
+        messages += consumer.consume(most - 1, 0.0)
+    return messages
 
 
 def _librdkafka(endpoints: Endpoints, credentials: Credentials) -> Options:

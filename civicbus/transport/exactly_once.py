@@ -10,7 +10,7 @@ worker is thrown away with its memory and another one opens again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from types import TracebackType
@@ -34,7 +34,7 @@ from civicbus.events import Headers
 from civicbus.names import CATALOGUE_TOPIC, Topic
 from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
-from civicbus.transport.clients import confluent_admin, confluent_consumer, confluent_producer
+from civicbus.transport.clients import confluent_admin, confluent_consumer, confluent_producer, gathered
 from civicbus.transport.faults import fault_of, translated
 from civicbus.transport.metrics import BATCH_RECORDS, COMMIT_SECONDS, LAG_RECORDS, LAST_COMMIT
 from civicbus.transport.partitions import FIRST, LAST, Partition, offsets
@@ -47,6 +47,7 @@ IDLE_COMMIT_S = 1.0
 WAIT_S = 1.0
 GAUGES_EVERY_S = 5.0
 LARGEST_MESSAGE_BYTES = 9 * 2**20
+Rebalance = Callable[[Consumer, list[TopicPartition]], None]
 ANY_PARTITION = -1
 """An output to whichever partition the key hashes to."""
 
@@ -238,7 +239,8 @@ class Worker:
         self._show_gauges()
 
     def _subscribe(self, topics: list[str]) -> None:
-        self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+        assign, revoke = self._keeping_faults(self._on_assign), self._keeping_faults(self._on_revoke)
+        self._consumer.subscribe(topics, on_assign=assign, on_revoke=revoke, on_lost=revoke)
 
     def _subscribe_in_earnest(self) -> None:
         """The second of two subscriptions.
@@ -261,19 +263,16 @@ class Worker:
     # Rebalances. The callbacks run inside consume(), when no transaction is open. An exception that leaves a
     # callback comes out of consume() as an object that no except clause names, so it is kept and raised after.
 
+    def _keeping_faults(self, rebalance: Rebalance) -> Rebalance:
+        def callback(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            try:
+                rebalance(consumer, partitions)
+            except Exception as failed:  # noqa: BLE001 - raised again by _poll
+                self._failed = failed
+
+        return callback
+
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        try:
-            self._assign(consumer, partitions)
-        except Exception as failed:  # noqa: BLE001 - raised again by _poll
-            self._failed = failed
-
-    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        try:
-            self._revoke(consumer, partitions)
-        except Exception as failed:  # noqa: BLE001 - raised again by _poll
-            self._failed = failed
-
-    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Open(p), DESIGN §5 rule 3: committed offsets first, which waits for pending transactions; then marks."""
         self._joined = _Joined.BY_THE_DOOR if self._joined is _Joined.NOT else _Joined.IN_EARNEST
         stale = [
@@ -304,7 +303,7 @@ class Worker:
             self._flow_when_restored(partition)
         log.info("partitions_assigned", count=len(owned), to_restore=len(to_restore))
 
-    def _revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Forget the partitions; what they wrote is committed already, and nothing of them is in memory after."""
         for tp in partitions:
             partition = Partition(Topic(tp.topic), tp.partition)
@@ -361,11 +360,10 @@ class Worker:
         """What is there now; waits for the first record only where no other work is left."""
         busy = self._more or self._restoring
         owners = dict(self._opened)
-        messages = self._consumer.consume(1, 0.0 if busy else self._loop.poll_timeout_s)
-        if messages:
-            if not busy:
-                time.sleep(max(0.0, self._last_commit_s + self._loop.pace_s - time.monotonic()))
-            messages += self._consumer.consume(self._loop.batch_records - 1, 0.0)
+        timeout_s, not_before = (
+            (0.0, 0.0) if busy else (self._loop.poll_timeout_s, self._last_commit_s + self._loop.pace_s)
+        )
+        messages = gathered(self._consumer, self._loop.batch_records, timeout_s, not_before)
         if self._failed is not None:
             raise self._failed
         batches = [

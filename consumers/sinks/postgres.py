@@ -33,15 +33,16 @@ NEXT = "inbox_next"
 
 # A transaction whose owner sleeps is ended by the server, so that it holds up nobody. To the server an owner that
 # sleeps in the middle of a COPY is not idle but slow, so a COPY, which is of one batch, has a limit of its own.
-_SETTINGS = """
+_STATEMENT_TIMEOUT, _COPY_TIMEOUT = "60s", "20s"
+_SETTINGS = f"""
 SET synchronous_commit = off;
 SET idle_in_transaction_session_timeout = '10s';
-SET statement_timeout = '60s';
+SET statement_timeout = '{_STATEMENT_TIMEOUT}';
 SET lock_timeout = '10s';
 SET client_min_messages = warning
 """
-_COPYING = "SET LOCAL statement_timeout = '20s'"
-_COPIED = "SET LOCAL statement_timeout = '60s'"
+_COPYING = f"SET LOCAL statement_timeout = '{_COPY_TIMEOUT}'"
+_COPIED = f"SET LOCAL statement_timeout = '{_STATEMENT_TIMEOUT}'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Says which conditions a batch cannot meet, before they are evaluated.
 
 Never wrong about a condition that some row meets: it looks only at what each row must have (``a = 'x' AND …``,
-``a IN ('x', 'y') AND …``, ``a > 3 AND …``), once a field for all the conditions that name it.
+``a IN ('x', 'y') AND …``), once a field for all the conditions that name it.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ def _conjuncts(condition: Expression) -> Iterable[Expression]:
     return condition.arguments if isinstance(condition, Call) and condition.name == "and" else (condition,)
 
 
-def _values(operands: Iterable[Expression]) -> frozenset[Value] | None:
+def _values(operands: Sequence[Expression]) -> frozenset[Value] | None:
     constants = [operand for operand in operands if isinstance(operand, Literal)]
     values = frozenset(constant.value for constant in constants if constant.value is not None)
-    return values if len(constants) == len(list(operands)) else None
+    return values if len(constants) == len(operands) else None
 
 
 def _is_never_true(condition: Expression) -> bool:

@@ -7,7 +7,7 @@ from civicbus.names import DatasetId
 from civicbus.reasons import Reason
 from civicbus.schemas.catalogue_files import load_catalogue, shipped_catalogue
 from civicbus.schemas.datasets import Dataset
-from civicbus.schemas.quality import violations
+from civicbus.schemas.quality import QualityRules
 from civicbus.schemas.sql.types import field_types
 from support.chicago import needs_chicago, texts
 
@@ -45,7 +45,7 @@ def test_only_the_row_without_a_key_is_refused(name: str, rows: int, without_key
     keyed = frame.drop_nulls(of.key)
     assert frame.height == rows
     assert frame.height - keyed.height == without_key
-    assert violations(keyed, of) == []
+    assert QualityRules(of).violations(keyed) == []
     assert keyed.n_unique(of.key) == table
 
 
@@ -53,7 +53,7 @@ def test_the_row_without_a_key_is_entirely_empty() -> None:
     of = dataset("business_affairs.business_licenses")
     empty = typed(of).filter(pl.col("license_record_id").is_null())
     assert set(empty.row(0)) == {None}
-    assert {found.reason for found in violations(empty, of)} == {Reason.QUALITY_REQUIRED}
+    assert {found.reason for found in QualityRules(of).violations(empty)} == {Reason.QUALITY_REQUIRED}
 
 
 def test_fields_that_cannot_be_null_are_never_null() -> None:

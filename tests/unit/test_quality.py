@@ -24,7 +24,7 @@ from civicbus.schemas.datasets import (
     Title,
     UpdateCycle,
 )
-from civicbus.schemas.quality import Violation, pattern_fault, violations
+from civicbus.schemas.quality import QualityRules, Violation, pattern_fault
 from support.entries import write_catalogue
 
 TITLE = Title(zh="名称", en="Name")
@@ -51,7 +51,7 @@ def dataset(type_: object, **rules: object) -> Dataset:
 
 def broken(values: list[object], dtype: pl.DataType, of: Dataset) -> list[tuple[int, Reason]]:
     frame = pl.DataFrame({"id": range(len(values)), "x": pl.Series(values, dtype=dtype)})
-    return [(one.row, one.reason) for one in violations(frame, of)]
+    return [(one.row, one.reason) for one in QualityRules(of).violations(frame)]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_violations_stand_in_order_of_rows_then_fields(tmp_path: Path) -> None:
             "planted_on": pl.Series([None, None, None], dtype=pl.Date),
         }
     )
-    assert violations(frame, trees) == [
+    assert QualityRules(trees).violations(frame) == [
         Violation(row=0, reason=Reason.QUALITY_RANGE, field="height_m"),
         Violation(row=1, reason=Reason.QUALITY_PATTERN, field="tree_no"),
         Violation(row=1, reason=Reason.QUALITY_ALLOWED, field="species"),
@@ -173,4 +173,5 @@ def test_the_shipped_rules_can_all_be_evaluated() -> None:
         }
         frame = pl.DataFrame(empty, schema_overrides=dtypes)
         required = {field.name for field in one.fields if field.quality.required}
-        assert {found.field for found in violations(frame.cast(dict.fromkeys(required, pl.String)), one)} == required
+        blank = frame.cast(dict.fromkeys(required, pl.String))
+        assert {found.field for found in QualityRules(one).violations(blank)} == required
