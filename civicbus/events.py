@@ -50,6 +50,14 @@ class ChangeEvent:
         return headers
 
 
+def cause_of(headers: Headers) -> bytes:
+    """What is behind a record, from its headers; empty where they do not say."""
+    for name, value in headers:
+        if name == CAUSE and isinstance(value, bytes):
+            return value
+    return b""
+
+
 def upserted(dataset: DatasetId) -> str:
     """The ``ce_type`` of an upsert."""
     return f"civicbus.{dataset}.upserted"

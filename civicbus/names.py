@@ -55,6 +55,11 @@ class DatasetId:
             raise ConfigurationError(f"{text!r} is no dataset", mend="write <department>.<dataset>")
         return cls(department_id(department), valid_name(name))
 
+    @classmethod
+    def of(cls, topic: Topic) -> DatasetId:
+        """The dataset whose changes, records or quarantine a topic holds."""
+        return cls.parse(topic.partition(".")[2])
+
     @property
     def changes(self) -> Topic:
         return Topic(f"{Stage.CHANGES}.{self}")

@@ -91,28 +91,20 @@ def check(agreement: Agreement, catalogue: Catalogue, *, on: date | None = None)
 def examine(agreement: Agreement, catalogue: Catalogue, *, on: date | None = None) -> View | tuple[Finding, ...]:
     """The view of an agreement, or everything that is wrong with it: first around the SELECT, then in it."""
     reader = Reader(agreement.select)
-    select, view = read_view(agreement, catalogue, reader)
-    if select is not None:
-        _refuse_joins(select, reader)
+    view = read_view(agreement, catalogue, reader)
     standing = tuple(_standing(agreement, catalogue, on))
     if view is None or standing or reader.findings:
         return (*standing, *sorted(reader.findings, key=lambda finding: finding.place or START))
     return view
 
 
-def read_view(agreement: Agreement, catalogue: Catalogue, reader: Reader) -> tuple[Select | None, View | None]:
-    """What an agreement's SELECT says, and its view where the reader found nothing wrong."""
+def read_view(agreement: Agreement, catalogue: Catalogue, reader: Reader) -> View | None:
+    """The view of an agreement's SELECT where the reader found nothing wrong."""
     select = reader.read()
     view = None if select is None else _Check(agreement, catalogue, reader).view(select)
     if not reader.findings:
         reader.confirm()
-    return select, view
-
-
-def _refuse_joins(select: Select, reader: Reader) -> None:
-    """The engine keeps views of one dataset; what follows joined records comes with it."""
-    for joined in select.joins:
-        reader.report(joined.source.node, "a joined view is not kept live yet", "name the columns of one dataset")
+    return view
 
 
 def _standing(agreement: Agreement, catalogue: Catalogue, on: date | None) -> Iterator[Finding]:

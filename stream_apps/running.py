@@ -1,4 +1,4 @@
-"""How a stage's process lives: signals, health, and a new worker after every fault or change of its rules."""
+"""How a stage's process lives: signals, health, rules that change, and a new worker after every fault."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 import structlog
 
@@ -29,6 +29,9 @@ log = structlog.get_logger()
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 10.0
 HEALTHY_S = 30.0
+RULES_RETRY_S = 1.0
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +76,8 @@ class Process:
                 group = f"platform.{self.name}.rules"
                 with Follower(self.endpoints, self.credentials, rules, group) as followed:
                     followed.read_to_end()
-                    while not stop.is_set():
-                        with make_worker(followed) as worker:
-                            self._work(worker, followed, stop, health)
+                    with make_worker(followed) as worker:
+                        _work(worker, stop, health)
             except (Unavailable, Fenced, AccessDenied) as fault:
                 health.down(str(fault))
                 if time.monotonic() - began_s > HEALTHY_S:
@@ -85,19 +87,52 @@ class Process:
                 delay_s = min(delay_s * 2, LONGEST_DELAY_S)
         server.shutdown()
 
-    def _work(self, worker: Worker, rules: Follower, stop: threading.Event, health: observe.Health) -> None:
-        """Until the rules change, or the day: agreements hold from one day to another."""
-        worker.start()
-        day = datetime.now(UTC).date()
-        while not stop.is_set():
-            worker.turn()
-            if worker.ready and not health.ready:
-                _settle_memory()
-                health.up()
-            if rules.changed() or datetime.now(UTC).date() != day:
-                log.info("rules_changed")
-                health.down("reading changed rules")
-                return
+
+class Rules(Generic[R]):
+    """What a stage goes by, as ``read`` makes it of the topics; the present day is part of it.
+
+    Where new rules cannot be made, because the registry does not answer, the stage goes on by the old ones.
+    """
+
+    def __init__(self, followed: Follower, read: Callable[[], R]) -> None:
+        self._followed = followed
+        self._read = read
+        self._day = datetime.now(UTC).date()
+        self._unread = False
+        self._retry_at_s = 0.0
+
+    def read(self) -> R:
+        """The rules as they stand."""
+        return self._read()
+
+    def renewed(self, *, to_the_end: bool) -> R | None:
+        """The rules if they changed since the last call; ``to_the_end``: nothing that is published now is missing."""
+        changed = self._followed.catch_up() if to_the_end else self._followed.changed()
+        today = datetime.now(UTC).date()
+        if changed or today != self._day:
+            self._day, self._unread, self._retry_at_s = today, True, 0.0
+        if not self._unread or (not to_the_end and time.monotonic() < self._retry_at_s):
+            return None
+        try:
+            rules = self._read()
+        except Unavailable as fault:
+            if to_the_end:
+                raise
+            log.warning("rules_unread", fault=str(fault))
+            self._retry_at_s = time.monotonic() + RULES_RETRY_S
+            return None
+        self._unread = False
+        log.info("rules_changed")
+        return rules
+
+
+def _work(worker: Worker, stop: threading.Event, health: observe.Health) -> None:
+    worker.start()
+    while not stop.is_set():
+        worker.turn()
+        if worker.ready and not health.ready:
+            _settle_memory()
+            health.up()
 
 
 def _settle_memory() -> None:

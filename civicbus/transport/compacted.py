@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,7 @@ class Follower:
         self._topics = topics
         self._tables: dict[Topic, dict[bytes, bytes]] = {topic: {} for topic in topics}
         self._behind = set(topics)
+        self._positions = dict.fromkeys(topics, 0)
         # librdkafka wants a group even where none is joined; nothing is committed under it.
         options = {"group.id": group, "isolation.level": "read_committed", "enable.partition.eof": True}
         self._consumer = confluent_consumer(endpoints, credentials, options)
@@ -45,6 +47,21 @@ class Follower:
             changed = True
         return changed
 
+    def catch_up(self, timeout_s: float = 30.0) -> bool:
+        """Whether anything changed, once all is read that is there now; raises Unavailable as ``read_to_end`` does."""
+        with translated():
+            ends = {
+                topic: self._consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=timeout_s)[1]
+                for topic in self._topics
+            }
+        changed = self.changed()
+        deadline_s = time.monotonic() + timeout_s
+        while any(self._positions[topic] < end for topic, end in ends.items()):
+            changed |= self._poll(0.05)
+            if time.monotonic() > deadline_s:
+                raise Unavailable(f"could not read {', '.join(sorted(ends))} to the end in {timeout_s:.0f} s")
+        return changed
+
     def table(self, topic: Topic) -> dict[bytes, bytes]:
         return self._tables[topic]
 
@@ -58,7 +75,9 @@ class Follower:
             if error.code() != KafkaError._PARTITION_EOF:
                 raise fault_of(error)
             self._behind.discard(topic)
+            self._positions[topic] = message.offset() or 0
             return False
+        self._positions[topic] = (message.offset() or 0) + 1
         key, value = message.key(), message.value()
         if key is None:
             return True

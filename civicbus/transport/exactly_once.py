@@ -10,15 +10,14 @@ worker is thrown away with its memory and another one opens again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import structlog
 from confluent_kafka import (
-    OFFSET_BEGINNING,
     OFFSET_END,
     Consumer,
     IsolationLevel,
@@ -30,15 +29,16 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from civicbus.errors import CivicbusError
-from civicbus.events import Headers
 from civicbus.names import CATALOGUE_TOPIC, Topic
 from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
-from civicbus.transport.clients import confluent_admin, confluent_consumer, confluent_producer, gathered
+from civicbus.transport.clients import confluent_admin, confluent_consumer, confluent_producer
 from civicbus.transport.faults import fault_of, translated
 from civicbus.transport.metrics import BATCH_RECORDS, COMMIT_SECONDS, LAG_RECORDS, LAST_COMMIT
-from civicbus.transport.partitions import FIRST, LAST, Partition, offsets
-from civicbus.transport.transactions import TRANSACTION_TIMEOUT_S, Output, Transactions
+from civicbus.transport.partitions import FIRST, Partition, offsets
+from civicbus.transport.readback import Readback
+from civicbus.transport.stage import Batch, Opening, Stage, Step, batches_of
+from civicbus.transport.transactions import TRANSACTION_TIMEOUT_S, Pending, Transactions
 
 log = structlog.get_logger()
 
@@ -47,63 +47,9 @@ IDLE_COMMIT_S = 1.0
 WAIT_S = 1.0
 GAUGES_EVERY_S = 5.0
 LARGEST_MESSAGE_BYTES = 9 * 2**20
+# The group's consumer and the one beside it cannot be waited for together; each gets a look so often.
+LOOK_S = 0.005
 Rebalance = Callable[[Consumer, list[TopicPartition]], None]
-ANY_PARTITION = -1
-"""An output to whichever partition the key hashes to."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Records of one partition in offset order, field by field. ``end``: its end was seen, at this offset."""
-
-    partition: Partition
-    keys: list[bytes | None]
-    values: list[bytes | None]
-    headers: list[Headers]
-    timestamps_ms: list[int]
-    offsets: list[int]
-    end: int | None = None
-
-    def __len__(self) -> int:
-        return len(self.offsets)
-
-
-@dataclass(slots=True, kw_only=True)
-class Step:
-    """What a stage decided on some batches.
-
-    ``touched``: the input partitions whose offsets go with the outputs. ``waiting``: input partitions that
-    cannot go on now, with the offset to read again from. ``more``: there is work left that needs no input.
-    """
-
-    outputs: list[Output] = field(default_factory=list)
-    touched: set[Partition] = field(default_factory=set)
-    waiting: dict[Partition, int] = field(default_factory=dict)
-    more: bool = False
-
-
-class Stage(Protocol):
-    """The rules of one stage, without Kafka. All calls come from one thread."""
-
-    from_start: bool
-    """Whether a partition's input is read from its start (state) or from the committed offset (log)."""
-
-    def inputs(self) -> Sequence[Topic]: ...
-
-    def open(self, partition: Partition) -> Sequence[Partition]:
-        """A partition was assigned: the output partitions to read back before its input."""
-
-    def restore(self, batch: Batch) -> None:
-        """Records of an output partition, up to what was written before the assignment."""
-
-    def process(self, batches: Sequence[Batch]) -> Step:
-        """Decide. Effects on memory may be applied at once: if the commit fails, the stage is thrown away."""
-
-    def committed(self) -> None:
-        """The last step's outputs are visible now."""
-
-    def close(self, partition: Partition) -> None:
-        """A partition was revoked: forget it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,20 +58,17 @@ class Loop:
 
     ``pace_s``: after a commit, records gather at least so long before the next batch is taken. A transaction costs
     broker and worker the same whether it carries one record or a hundred; without a pace a trickle of records
-    would cost two processors.
+    would cost two processors. ``overlap_records``: so many records are worth deciding on while the transaction
+    before them still commits; fewer wait for it, and more gather meanwhile.
     """
 
     process: str
     group: str
     instance: str
     batch_records: int = 10_000
+    overlap_records: int = 1_000
     pace_s: float = 0.01
     poll_timeout_s: float = 0.1
-
-
-class _Phase(Enum):
-    RESTORING = auto()
-    FLOWING = auto()
 
 
 class _Joined(Enum):
@@ -137,11 +80,23 @@ class _Joined(Enum):
 
 @dataclass(slots=True)
 class _Opened:
-    """A partition this worker owns. ``marks``: output partitions still to be read back, with their ends."""
+    """A partition this worker owns. ``awaited``: what is read up to an offset before its input flows.
 
-    marks: dict[Partition, int]
-    phase: _Phase = _Phase.RESTORING
+    ``outputs``: which of its outputs were asked for.
+    """
+
+    outputs: set[Partition]
+    awaited: dict[Partition, int]
     position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The transaction that is on its way, and the step that it makes visible."""
+
+    pending: Pending
+    step: Step
+    began_s: float
 
 
 class Worker:
@@ -152,13 +107,14 @@ class Worker:
         self._stage = stage
         self._topics: list[str] = list(stage.inputs())
         self._opened: dict[Partition, _Opened] = {}
-        self._restoring: dict[Partition, Partition] = {}
         self._resume_at: dict[Partition, float] = {}
         self._last_commit_s = time.monotonic()
         self._last_gauges_s = 0.0
         self._more = False
+        self._renewed = True
         self._joined = _Joined.NOT
         self._touched: set[Partition] = set()
+        self._asked: _Asked | None = None
         self._admin: AdminClient = confluent_admin(endpoints, credentials)
         self._refused: CivicbusError | None = None
         self._failed: Exception | None = None
@@ -170,6 +126,7 @@ class Worker:
             "fetch.message.max.bytes": LARGEST_MESSAGE_BYTES,
             "fetch.wait.max.ms": 100,
             "fetch.error.backoff.ms": 100,
+            "fetch.queue.backoff.ms": 10,
         }
         self._consumer = confluent_consumer(
             endpoints,
@@ -183,7 +140,8 @@ class Worker:
                 "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4,
             },
         )
-        self._restorer = confluent_consumer(endpoints, credentials, shared | {"group.id": f"{loop.group}.restore"})
+        self._beside = confluent_consumer(endpoints, credentials, shared | {"group.id": f"{loop.group}.restore"})
+        self._readback = Readback(self._beside, self._admin)
         producer = confluent_producer(
             endpoints,
             credentials,
@@ -207,14 +165,10 @@ class Worker:
         """Fence an older instance of this name, then join the group."""
         with translated():
             self._transactions.begin()
-            if self._topics:
-                self._subscribe([CATALOGUE_TOPIC])
+            self._subscribe([CATALOGUE_TOPIC])
 
     def turn(self) -> None:
-        """One round: restore, poll, decide, commit. Raises Fenced, Unavailable or AccessDenied: replace me."""
-        if not self._topics:
-            time.sleep(self._loop.poll_timeout_s)
-            return
+        """One round: read back, poll, decide, commit. Raises Fenced, Unavailable or AccessDenied: replace me."""
         with translated():
             self._turn()
 
@@ -226,8 +180,10 @@ class Worker:
     def _turn(self) -> None:
         if self._refused is not None:
             raise self._refused
+        if self._stage.renew(to_the_end=False):
+            self._renewed = True
         self._subscribe_in_earnest()
-        self._restore()
+        self._adjust()
         self._resume_waiting()
         batches = self._poll()
         step = self._stage.process(batches)
@@ -249,23 +205,48 @@ class Worker:
         a member that changes its subscription while it is in the group is given new partitions. So a worker
         joins by a topic that every worker may read, and asks for its inputs once it is in.
         """
-        if self._joined is _Joined.BY_THE_DOOR:
+        if self._joined is _Joined.BY_THE_DOOR and self._topics:
             self._joined = _Joined.ASKING
             self._subscribe(self._topics)
 
     @property
     def ready(self) -> bool:
         """Whether the group has given this worker its partitions, and all of them flow."""
-        return (self._joined or not self._topics) and all(
-            opened.phase is _Phase.FLOWING for opened in self._opened.values()
-        )
+        wanted = _Joined.IN_EARNEST if self._topics else _Joined.BY_THE_DOOR
+        return self._joined is wanted and not any(opened.awaited for opened in self._opened.values())
 
-    # Rebalances. The callbacks run inside consume(), when no transaction is open. An exception that leaves a
-    # callback comes out of consume() as an object that no except clause names, so it is kept and raised after.
+    def _adjust(self) -> None:
+        """What the stage wants to read now, where its rules changed: inputs, followed topics, outputs."""
+        if not self._renewed:
+            return
+        self._renewed = False
+        self._readback.follow(self._stage.followed())
+        for partition, opened in self._opened.items():
+            wanted = self._stage.outputs(partition)
+            self._readback.forget(opened.outputs - wanted.keys())
+            new = {output: start for output, start in wanted.items() if output not in opened.outputs}
+            opened.outputs = set(wanted)
+            self._restore(new)
+        topics: list[str] = list(self._stage.inputs())
+        if topics != self._topics:
+            self._topics = topics
+            if self._joined in (_Joined.ASKING, _Joined.IN_EARNEST):
+                self._subscribe(topics or [CATALOGUE_TOPIC])
+
+    def _restore(self, outputs: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Have outputs read back; the marks of those that have something to read."""
+        marks = self._readback.restore(outputs)
+        for output in outputs.keys() - marks.keys():
+            self._stage.restored(output)
+        return marks
+
+    # Rebalances. The callbacks run inside consume(). An exception that leaves a callback comes out of consume()
+    # as an object that no except clause names, so it is kept and raised after.
 
     def _keeping_faults(self, rebalance: Rebalance) -> Rebalance:
         def callback(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             try:
+                self._settle()
                 rebalance(consumer, partitions)
             except Exception as failed:  # noqa: BLE001 - raised again by _poll
                 self._failed = failed
@@ -275,33 +256,40 @@ class Worker:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Open(p), DESIGN §5 rule 3: committed offsets first, which waits for pending transactions; then marks."""
         self._joined = _Joined.BY_THE_DOOR if self._joined is _Joined.NOT else _Joined.IN_EARNEST
-        stale = [
-            TopicPartition(tp.topic, tp.partition, OFFSET_END) for tp in partitions if tp.topic not in self._topics
-        ]
+        if partitions and self._stage.renew(to_the_end=True):
+            self._renewed = True
+        inputs = set(self._stage.inputs())
+        stale = [TopicPartition(tp.topic, tp.partition, OFFSET_END) for tp in partitions if tp.topic not in inputs]
         if stale:
             consumer.incremental_assign(stale)
             consumer.pause(stale)
-        partitions = [tp for tp in partitions if tp.topic in self._topics]
+        partitions = [tp for tp in partitions if tp.topic in inputs]
         if not partitions:
             return
         owned = [Partition(Topic(tp.topic), tp.partition) for tp in partitions]
         committed = consumer.committed(partitions, timeout=30)
-        outputs = {partition: tuple(self._stage.open(partition)) for partition in owned}
-        marks = self._ends(output for each in outputs.values() for output in each)
-        for partition in owned:
-            to_read = {output: marks[output] for output in outputs[partition] if marks[output] > 0}
-            self._opened[partition] = _Opened(to_read)
-            self._restoring |= dict.fromkeys(to_read, partition)
-        starts = self._starts(owned, [tp.offset for tp in committed])
+        openings = {partition: self._stage.open(partition) for partition in owned}
+        starts = self._starts(openings, [tp.offset for tp in committed])
         assigned = [TopicPartition(p.topic, p.number, start) for p, start in zip(owned, starts, strict=True)]
         consumer.incremental_assign(assigned)
         consumer.pause(assigned)
-        to_restore = [TopicPartition(o.topic, o.number, OFFSET_BEGINNING) for p in owned for o in self._opened[p].marks]
-        if to_restore:
-            self._restorer.incremental_assign(to_restore)
+        self._await(openings)
         for partition in owned:
-            self._flow_when_restored(partition)
-        log.info("partitions_assigned", count=len(owned), to_restore=len(to_restore))
+            self._flow_when_ready(partition)
+        log.info("partitions_assigned", count=len(owned))
+
+    def _await(self, openings: Mapping[Partition, Opening]) -> None:
+        """Read back the outputs, and the followed topics up to where another worker may have read them."""
+        self._readback.follow(self._stage.followed())
+        marks = self._restore({output: at for each in openings.values() for output, at in each.outputs.items()})
+        behind = {
+            followed: end
+            for followed, end in self._readback.ends().items()
+            if end > self._readback.followed_to(followed)
+        }
+        for partition, opening in openings.items():
+            own = {output: marks[output] for output in opening.outputs if output in marks}
+            self._opened[partition] = _Opened(set(opening.outputs), own | behind)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Forget the partitions; what they wrote is committed already, and nothing of them is in memory after."""
@@ -310,71 +298,97 @@ class Worker:
             opened = self._opened.pop(partition, None)
             if opened is None:
                 continue
-            for output in opened.marks:
-                self._restorer.incremental_unassign([TopicPartition(output.topic, output.number)])
-                self._restoring.pop(output, None)
+            self._readback.forget(opened.outputs)
             self._resume_at.pop(partition, None)
             self._touched.discard(partition)
             self._stage.close(partition)
         consumer.incremental_unassign(partitions)
         log.info("partitions_revoked", count=len(partitions))
 
-    def _starts(self, partitions: Sequence[Partition], committed: Sequence[int]) -> list[int]:
-        if self._stage.from_start:
-            return [OFFSET_BEGINNING] * len(partitions)
-        firsts = offsets(self._admin, partitions, FIRST, IsolationLevel.READ_UNCOMMITTED)
-        for partition, offset in zip(partitions, committed, strict=True):
-            if 0 <= offset < firsts[partition]:
+    def _starts(self, openings: Mapping[Partition, Opening], committed: Sequence[int]) -> list[int]:
+        """Where to read each input from: as the stage says, else as the group has committed; never what is gone."""
+        firsts = offsets(self._admin, openings, FIRST, IsolationLevel.READ_UNCOMMITTED)
+        starts = []
+        for (partition, opening), offset in zip(openings.items(), committed, strict=True):
+            if opening.start is None and 0 <= offset < firsts[partition]:
                 log.error("offsets_expired", topic=partition.topic, partition=partition.number)
-        return [max(offset, firsts[partition]) for partition, offset in zip(partitions, committed, strict=True)]
+            starts.append(max(offset if opening.start is None else opening.start, firsts[partition]))
+        return starts
 
-    def _ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """Read uncommitted: a restorer must pass what a dying instance may still have pending."""
-        return offsets(self._admin, partitions, LAST, IsolationLevel.READ_UNCOMMITTED)
-
-    # Restoring outputs.
-
-    def _restore(self) -> None:
-        if not self._restoring:
-            return
-        for batch in _batches(self._restorer.consume(self._loop.batch_records, 0.02)):
-            owner = self._restoring.get(batch.partition)
-            if owner is None:
-                continue
-            self._stage.restore(batch)
-            marks = self._opened[owner].marks
-            if _reached(batch, marks[batch.partition]):
-                del marks[batch.partition], self._restoring[batch.partition]
-                self._restorer.incremental_unassign([TopicPartition(*batch.partition)])
-                self._flow_when_restored(owner)
-
-    def _flow_when_restored(self, partition: Partition) -> None:
-        opened = self._opened[partition]
-        if not opened.marks:
-            opened.phase = _Phase.FLOWING
+    def _flow_when_ready(self, partition: Partition) -> None:
+        if not self._opened[partition].awaited:
             self._consumer.resume([TopicPartition(*partition)])
 
     # Reading.
 
+    def _read_beside(self, timeout_s: float) -> bool:
+        """Outputs and followed topics; says whether a followed one brought anything."""
+        if self._readback.idle:
+            return False
+        outputs, followed = self._readback.read(self._loop.batch_records, timeout_s)
+        for batch in outputs:
+            self._stage.restore(batch)
+            if self._readback.is_restored(batch):
+                self._stage.restored(batch.partition)
+                self._no_longer_awaited(batch)
+        for batch in followed:
+            self._stage.follow(batch)
+            self._no_longer_awaited(batch)
+        return bool(followed)
+
+    def _no_longer_awaited(self, batch: Batch) -> None:
+        for partition, opened in self._opened.items():
+            mark = opened.awaited.get(batch.partition)
+            if mark is not None and batch.position >= mark:
+                del opened.awaited[batch.partition]
+                self._flow_when_ready(partition)
+
     def _poll(self) -> list[Batch]:
         """What is there now; waits for the first record only where no other work is left."""
-        busy = self._more or self._restoring
         owners = dict(self._opened)
-        timeout_s, not_before = (
-            (0.0, 0.0) if busy else (self._loop.poll_timeout_s, self._last_commit_s + self._loop.pace_s)
-        )
-        messages = gathered(self._consumer, self._loop.batch_records, timeout_s, not_before)
+        messages = self._gathered()
         if self._failed is not None:
             raise self._failed
+        found, passing = batches_of(messages)
+        for error in passing:
+            log.warning("kafka_error", error=error.name())
+        if any(map(len, found)):
+            BATCH_RECORDS.observe(sum(map(len, found)))
         batches = [
             batch
-            for batch in _batches(messages)
+            for batch in found
             if batch.partition in self._opened
             and owners.get(batch.partition, self._opened[batch.partition]) is self._opened[batch.partition]
         ]
         for batch in batches:
-            self._opened[batch.partition].position = _position(batch)
+            self._opened[batch.partition].position = batch.position
         return batches
+
+    def _gathered(self) -> list[Message]:
+        """Records of the input. Those behind a transaction that still commits gather, or are many already."""
+        most = self._loop.batch_records
+        busy = self._more or self._readback.restoring
+        messages = self._consumer.consume(most, 0.0)
+        followed = self._read_beside(0.0)
+        if self._asked is not None and len(messages) < self._loop.overlap_records and not busy:
+            self._settle()
+        elif not messages and not busy and not followed:
+            followed = self._wait_for_first(messages)
+        if not busy and len(messages) < self._loop.overlap_records and (messages or followed):
+            time.sleep(max(0.0, self._last_commit_s + self._loop.pace_s - time.monotonic()))
+        if len(messages) < most:
+            messages += self._consumer.consume(most - len(messages), 0.0)
+        return messages
+
+    def _wait_for_first(self, messages: list[Message]) -> bool:
+        """Wait for the first record of the input, into ``messages``, or of a followed topic; says which."""
+        deadline_s = time.monotonic() + self._loop.poll_timeout_s
+        look_s = self._loop.poll_timeout_s if self._readback.idle else LOOK_S
+        while not messages and time.monotonic() < deadline_s:
+            messages += self._consumer.consume(1, look_s)
+            if self._read_beside(0.0):
+                return True
+        return False
 
     def _set_aside(self, step: Step) -> None:
         """Partitions that cannot go on now are read again from where they stopped, a little later."""
@@ -393,7 +407,7 @@ class Worker:
     # Committing.
 
     def _commit(self, step: Step) -> None:
-        """One transaction: outputs, then the offsets of all partitions touched since the last one."""
+        """Ask for one transaction: outputs, then the offsets of all partitions touched since the last one."""
         if not step.outputs and not self._idle_for(IDLE_COMMIT_S):
             return
         offsets = [
@@ -403,12 +417,22 @@ class Worker:
         ]
         if not offsets:
             return
-        with COMMIT_SECONDS.time():
-            self._transactions.commit(step.outputs, offsets, self._consumer.consumer_group_metadata())
+        self._settle()
+        began_s = time.monotonic()
+        pending = self._transactions.ask(step.outputs, offsets, self._consumer.consumer_group_metadata())
+        self._asked = _Asked(pending, step, began_s)
         self._touched.clear()
+
+    def _settle(self) -> None:
+        """Wait for the transaction that is on its way."""
+        asked, self._asked = self._asked, None
+        if asked is None:
+            return
+        asked.pending.settle()
         self._last_commit_s = time.monotonic()
+        COMMIT_SECONDS.observe(self._last_commit_s - asked.began_s)
         LAST_COMMIT.labels(self._loop.process).set_to_current_time()
-        self._stage.committed()
+        self._stage.committed(asked.step)
 
     def _idle_for(self, seconds: float) -> bool:
         return time.monotonic() - self._last_commit_s >= seconds
@@ -430,7 +454,7 @@ class Worker:
         Never raises: a worker is closed after a fault, which is what the caller should hear of.
         """
         self._transactions.close()
-        for consumer in (self._consumer, self._restorer):
+        for consumer in (self._consumer, self._beside):
             try:
                 consumer.close()
             except KafkaException as exception:
@@ -443,50 +467,3 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _reached(batch: Batch, mark: int) -> bool:
-    """Whether a read-committed reader has passed ``mark``: by a record, or by the end event at or after it."""
-    return _position(batch) >= mark
-
-
-def _position(batch: Batch) -> int:
-    """The offset after the last record, or that of the end where the batch saw it."""
-    after_last = batch.offsets[-1] + 1 if batch.offsets else 0
-    return max(after_last, batch.end or 0)
-
-
-def _batches(messages: Sequence[Message]) -> list[Batch]:
-    grouped: dict[Partition, list[Message]] = {}
-    ends: dict[Partition, int] = {}
-    for message in messages:
-        partition = Partition(Topic(message.topic() or ""), message.partition() or 0)
-        error = message.error()
-        if error is None:
-            grouped.setdefault(partition, []).append(message)
-        elif error.code() == KafkaError._PARTITION_EOF:
-            ends[partition] = message.offset() or 0
-        elif error.retriable() and not error.fatal():
-            log.warning("kafka_error", error=error.name(), topic=partition.topic)
-        else:
-            raise fault_of(error)
-    if grouped:
-        BATCH_RECORDS.observe(sum(map(len, grouped.values())))
-    return [_batch(p, grouped.get(p, []), ends.get(p)) for p in {**grouped, **ends}]
-
-
-def _batch(partition: Partition, messages: Sequence[Message], end: int | None) -> Batch:
-    return Batch(
-        partition=partition,
-        keys=[message.key() for message in messages],
-        values=[message.value() for message in messages],
-        headers=[_headers(message) for message in messages],
-        timestamps_ms=[message.timestamp()[1] for message in messages],
-        offsets=[message.offset() or 0 for message in messages],
-        end=end,
-    )
-
-
-def _headers(message: Message) -> Headers:
-    headers = message.headers()
-    return headers if isinstance(headers, list) else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -38,8 +39,33 @@ class _Asked(NamedTuple):
     group: GroupMetadata
 
 
+class Pending:
+    """A transaction that was asked for."""
+
+    def __init__(self, settled: Future[None], timeout_s: float) -> None:
+        self._settled = settled
+        self._timeout_s = timeout_s
+        self._deadline_s = time.monotonic() + timeout_s
+
+    @property
+    def done(self) -> bool:
+        """Whether :meth:`settle` would not wait."""
+        return self._settled.done()
+
+    def settle(self) -> None:
+        """Return when it is committed.
+
+        Raises KafkaException where it was aborted, and Unavailable where nobody can tell any more; after either
+        its :class:`Transactions` is of no further use.
+        """
+        try:
+            self._settled.result(max(0.0, self._deadline_s - time.monotonic()))
+        except TimeoutError as late:
+            raise Unavailable(f"Kafka: no transaction was settled in {self._timeout_s:.0f} s") from late
+
+
 class Transactions:
-    """Outputs and input offsets, committed together.
+    """Outputs and input offsets, committed together, one transaction after the other.
 
     librdkafka's ``send_offsets_to_transaction`` can wait for ever for a group coordinator that went away in the
     middle (librdkafka issue 5456), and no call of its ends it. So transactions run on a thread of their own: one
@@ -57,18 +83,11 @@ class Transactions:
         """Fence an older instance of the name, whose open transaction is aborted."""
         self._producer.init_transactions(30)
 
-    def commit(self, outputs: Sequence[Output], offsets: list[TopicPartition], group: GroupMetadata) -> None:
-        """Write ``outputs`` and the group's ``offsets`` in one transaction.
-
-        Raises KafkaException where it was aborted, and Unavailable where nobody can tell any more; after either
-        this object is of no further use.
-        """
+    def ask(self, outputs: Sequence[Output], offsets: list[TopicPartition], group: GroupMetadata) -> Pending:
+        """Write ``outputs`` and the group's ``offsets`` in one transaction; the caller settles it before the next."""
         settled: Future[None] = Future()
         self._asked.put(_Asked(settled, outputs, offsets, group))
-        try:
-            settled.result(self._timeout_s)
-        except TimeoutError as late:
-            raise Unavailable(f"Kafka: no transaction was settled in {self._timeout_s:.0f} s") from late
+        return Pending(settled, self._timeout_s)
 
     def close(self) -> None:
         """Let the thread end once it has done what was asked."""

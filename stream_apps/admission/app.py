@@ -9,7 +9,7 @@ from civicbus.schemas.published import catalogue_of
 from civicbus.schemas.registry import Registry
 from civicbus.secrets import ADMISSION
 from civicbus.stream_apps.admission.stage import Admission
-from civicbus.stream_apps.running import Process
+from civicbus.stream_apps.running import Process, Rules
 from civicbus.transport.compacted import Follower
 from civicbus.transport.exactly_once import Loop, Worker
 
@@ -21,9 +21,9 @@ def main() -> None:
     process = Process.start("admission", ADMISSION)
     registry = Registry(process.endpoints.registry_url)
 
-    def make_worker(rules: Follower) -> Worker:
-        datasets = catalogue_of(rules.table(CATALOGUE_TOPIC)).datasets.values()
-        stage = Admission(datasets, registry.schema, lambda: datetime.now(UTC))
+    def make_worker(followed: Follower) -> Worker:
+        rules = Rules(followed, lambda: tuple(catalogue_of(followed.table(CATALOGUE_TOPIC)).datasets.values()))
+        stage = Admission(rules.read(), rules.renewed, registry.schema, lambda: datetime.now(UTC))
         return Worker(process.endpoints, process.credentials, LOOP, stage)
 
     process.run((CATALOGUE_TOPIC,), make_worker)

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 import polars as pl
 from xxhash import xxh3_64_intdigest
 
 from civicbus.errors import Unacceptable, Unavailable
 from civicbus.events import CAUSE, SEQUENCE, ChangeEvent, Headers
-from civicbus.keys import canonical_text, joined_key
-from civicbus.names import Topic
+from civicbus.names import DatasetId, Topic
 from civicbus.quarantine import Parked
 from civicbus.reasons import Reason
 from civicbus.schemas.codec.columns import ColumnCodec
@@ -24,11 +24,18 @@ from civicbus.schemas.codec.frame import schema_id_of
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.datasets import Dataset
 from civicbus.schemas.quality import QualityRules
+from civicbus.schemas.record_keys import record_keys
 from civicbus.stream_apps.admission.metrics import ADMITTED, CHANGES, DUPLICATES, REFUSED
 from civicbus.stream_apps.admission.rules import Verdict, Version, check_key, examine, judge
-from civicbus.transport.exactly_once import ANY_PARTITION, Batch, Step
 from civicbus.transport.partitions import Partition
+from civicbus.transport.stage import ANY_PARTITION, Batch, Opening, Step
 from civicbus.transport.transactions import Output
+
+
+class Renewed(Protocol):
+    """The datasets if the catalogue changed since the last call."""
+
+    def __call__(self, *, to_the_end: bool) -> Iterable[Dataset] | None: ...
 
 
 @dataclass(slots=True)
@@ -60,25 +67,43 @@ class _Examined:
 class Admission:
     """The stage. ``schema_of`` gives a registered schema by its id, ``clock`` the present in UTC."""
 
-    from_start = False
-
     def __init__(
-        self, datasets: Iterable[Dataset], schema_of: Callable[[int], AvroSchema], clock: Callable[[], datetime]
+        self,
+        datasets: Iterable[Dataset],
+        renewed: Renewed,
+        schema_of: Callable[[int], AvroSchema],
+        clock: Callable[[], datetime],
     ) -> None:
-        self._datasets: Mapping[Topic, Dataset] = {dataset.id.changes: dataset for dataset in datasets}
-        self._rules = {dataset.id: QualityRules(dataset) for dataset in self._datasets.values()}
+        self._renewed = renewed
         self._schema_of = schema_of
         self._clock = clock
         self._versions: dict[Partition, dict[bytes, Version]] = {}
+        self._go_by(datasets)
+
+    def renew(self, *, to_the_end: bool) -> bool:
+        datasets = self._renewed(to_the_end=to_the_end)
+        if datasets is None:
+            return False
+        self._go_by(datasets)
+        return True
+
+    def _go_by(self, datasets: Iterable[Dataset]) -> None:
+        self._datasets: Mapping[Topic, Dataset] = {dataset.id.changes: dataset for dataset in datasets}
+        self._rules = {dataset.id: QualityRules(dataset) for dataset in self._datasets.values()}
         self._codecs: dict[tuple[Topic, int], ColumnCodec] = {}
 
     def inputs(self) -> Sequence[Topic]:
         return tuple(self._datasets)
 
-    def open(self, partition: Partition) -> Sequence[Partition]:
-        records = self._records(partition)
-        self._versions[records] = {}
-        return [records]
+    def followed(self) -> Mapping[Partition, int]:
+        return {}
+
+    def outputs(self, partition: Partition) -> Mapping[Partition, int]:
+        return {_records(partition): 0}
+
+    def open(self, partition: Partition) -> Opening:
+        self._versions[_records(partition)] = {}
+        return Opening(outputs=self.outputs(partition))
 
     def restore(self, batch: Batch) -> None:
         versions = self._versions[batch.partition]
@@ -86,10 +111,16 @@ class Admission:
             if key is not None:
                 versions[key] = Version(_sequence(headers), _digest(value))
 
-    def close(self, partition: Partition) -> None:
-        del self._versions[self._records(partition)]
+    def restored(self, output: Partition) -> None:
+        """The loop lets the input flow then."""
 
-    def committed(self) -> None:
+    def follow(self, batch: Batch) -> None:
+        """Admission follows nothing."""
+
+    def close(self, partition: Partition) -> None:
+        del self._versions[_records(partition)]
+
+    def committed(self, step: Step) -> None:
         """Admission shows nothing more at a commit than the loop does."""
 
     def process(self, batches: Sequence[Batch]) -> Step:
@@ -160,7 +191,8 @@ class Admission:
         if not good:
             return
         frame = pl.DataFrame(pl.from_arrow(decoded.batch))
-        for index, inside in zip(good, _keys_inside(frame, examined.dataset.key), strict=True):
+        insides = record_keys([frame[name] for name in examined.dataset.key])
+        for index, inside in zip(good, insides, strict=True):
             try:
                 check_key(examined.dataset, examined.keys[index] or b"", inside)
             except Unacceptable as refused:
@@ -214,16 +246,9 @@ class Admission:
         timestamp_ms = min(int(event.time.timestamp() * 1000), now_ms)
         return [Output(to, key, value, _record_headers(event), timestamp_ms)]
 
-    def _records(self, changes: Partition) -> Partition:
-        return Partition(self._datasets[changes.topic].id.records, changes.number)
 
-
-def _keys_inside(frame: pl.DataFrame, names: Sequence[str]) -> list[bytes | None]:
-    """The record keys of decoded rows; None where a key field is null or empty."""
-    columns = [[None if v is None or v == "" else canonical_text(v) for v in frame[name].to_list()] for name in names]
-    if len(columns) == 1:
-        return [None if text is None else text.encode() for text in columns[0]]
-    return [None if None in texts else joined_key(texts) for texts in zip(*columns, strict=True)]
+def _records(changes: Partition) -> Partition:
+    return Partition(DatasetId.of(changes.topic).records, changes.number)
 
 
 def _record_headers(event: ChangeEvent) -> Headers:

@@ -4,12 +4,12 @@ It does what ``transport.exactly_once.Worker`` does with Kafka, step by step: a 
 its outputs, a step's outputs and offsets become visible together or not at all, and a crash forgets the stage.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from civicbus.events import Headers
-from civicbus.transport.exactly_once import ANY_PARTITION, Batch, Stage, Step
 from civicbus.transport.partitions import Partition
+from civicbus.transport.stage import ANY_PARTITION, Batch, Stage, Step
 
 
 @dataclass(frozen=True)
@@ -57,32 +57,80 @@ class Bus:
 
 
 class Worker:
-    """One worker that owns every partition of its stage's inputs."""
+    """One member of a stage's group, with the partitions that the group gave it.
 
-    def __init__(self, bus: Bus, make_stage: Callable[[], Stage], partitions: int) -> None:
+    Its reading of followed partitions is a share of what stands in them; the end is told with the last of it.
+    """
+
+    def __init__(self, bus: Bus, make_stage: Callable[[], Stage], numbers: Iterable[int]) -> None:
         self._bus = bus
         self._make_stage = make_stage
-        self._count = partitions
+        self._numbers = tuple(numbers)
         self.crash()
 
     def crash(self) -> None:
         """Everything in memory is gone; the partitions are opened again."""
         self._stage = self._make_stage()
         self._positions: dict[Partition, int] = {}
+        self._followed: dict[Partition, int] = {}
+        self._outputs: dict[Partition, set[Partition]] = {}
         self._touched: set[Partition] = set()
-        for topic in self._stage.inputs():
-            for number in range(self._count):
-                self._open(Partition(topic, number))
+        self.adjust()
+
+    def own(self, numbers: Iterable[int]) -> None:
+        """A rebalance: these partitions of every input are this worker's from now on."""
+        self._numbers = tuple(numbers)
+        self.adjust()
+
+    def adjust(self) -> None:
+        """Take in changed rules, and open and close what is to be read now."""
+        self._stage.renew(to_the_end=True)
+        wanted = {Partition(topic, number) for topic in self._stage.inputs() for number in self._numbers}
+        for partition in self._positions.keys() - wanted:
+            del self._positions[partition], self._outputs[partition]
+            self._touched.discard(partition)
+            self._stage.close(partition)
+        self._follow()
+        for partition in sorted(wanted - self._positions.keys()):
+            self._open(partition)
+        for partition, known in self._outputs.items():
+            outputs = self._stage.outputs(partition)
+            for output in outputs.keys() - known:
+                self._restore(output, outputs[output])
+            self._outputs[partition] = set(outputs)
 
     def _open(self, partition: Partition) -> None:
-        for output in self._stage.open(partition):
-            entries = self._bus.log(output).entries
-            if entries:
-                self._stage.restore(_batch(output, entries, None))
-        self._positions[partition] = 0 if self._stage.from_start else self._bus.committed.get(partition, 0)
+        opening = self._stage.open(partition)
+        for output, start in opening.outputs.items():
+            self._restore(output, start)
+        self._outputs[partition] = set(opening.outputs)
+        for followed in self._followed:  # up to where another worker may have read them
+            self._read_followed(followed, None)
+        self._positions[partition] = self._bus.committed.get(partition, 0) if opening.start is None else opening.start
+
+    def _restore(self, output: Partition, start: int) -> None:
+        entries = [entry for entry in self._bus.log(output).entries if entry.offset >= start]
+        if entries:
+            self._stage.restore(_batch(output, entries, None))
+        self._stage.restored(output)
+
+    def _follow(self) -> None:
+        wanted = self._stage.followed()
+        self._followed = {partition: self._followed.get(partition, start) for partition, start in wanted.items()}
+
+    def _read_followed(self, partition: Partition, limit: int | None) -> bool:
+        log = self._bus.log(partition)
+        entries = [entry for entry in log.entries if entry.offset >= self._followed[partition]]
+        taken = entries[:limit]
+        end = len(log.history) if len(taken) == len(entries) else None
+        if taken:
+            self._followed[partition] = taken[-1].offset + 1
+        self._stage.follow(_batch(partition, taken, end))
+        return bool(taken)
 
     def turn(self, limit: int = 1_000, *, lose_commit: bool = False) -> bool:
         """One round over at most ``limit`` records a partition; says whether there was anything to do."""
+        followed = [self._read_followed(partition, limit) for partition in self._followed]
         batches = [batch for partition in self._positions if (batch := self._read(partition, limit)) is not None]
         step = self._stage.process(batches)
         self._touched |= step.touched
@@ -90,7 +138,7 @@ class Worker:
             self.crash()
             return True
         self._commit(step)
-        return bool(step.outputs or step.more or any(len(batch) for batch in batches))
+        return bool(step.outputs or step.more or any(followed) or any(len(batch) for batch in batches))
 
     def _read(self, partition: Partition, limit: int) -> Batch | None:
         log = self._bus.log(partition)
@@ -108,7 +156,7 @@ class Worker:
         for partition in self._touched:
             self._bus.committed[partition] = self._positions[partition]
         self._touched.clear()
-        self._stage.committed()
+        self._stage.committed(step)
 
     def drain(self) -> None:
         while self.turn():

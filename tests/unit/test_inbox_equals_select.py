@@ -16,11 +16,11 @@ from civicbus.schemas.codec.columns import ColumnCodec
 from civicbus.schemas.codec.frame import frame, unframe
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.codec.schema import AvroSchema
-from civicbus.schemas.views import View, check
+from civicbus.schemas.views import check
 from civicbus.stream_apps.admission.stage import Admission
-from civicbus.stream_apps.views import stage
-from civicbus.stream_apps.views.evaluate import Evaluation
-from civicbus.stream_apps.views.stage import Inbox, Views
+from civicbus.stream_apps.views import inbox
+from civicbus.stream_apps.views.inbox import Inbox
+from civicbus.stream_apps.views.stage import Rules, Views
 from civicbus.transport.partitions import Partition
 from support.samples import PERMIT_SCHEMA, PERMITS, agreement, catalogue, permits
 from support.simulation import Bus, Entry, Log, Worker
@@ -50,19 +50,21 @@ def schema_of(schema_id: int) -> AvroSchema:
     return SCHEMAS[schema_id]
 
 
+def unchanged(*, to_the_end: bool) -> None:
+    """Rules that never change."""
+    del to_the_end
+
+
 def make_admission() -> Admission:
-    return Admission([permits()], schema_of, lambda: NOW)
+    return Admission([permits()], unchanged, schema_of, lambda: NOW)
 
 
 def make_views() -> Views:
-    def evaluate(views: list[View]) -> Evaluation:
-        return Evaluation(views, {view.agreement: b"secret" for view in views})
-
     inboxes = [
-        Inbox(view=view, schema_id=SCHEMA_IDS[view.agreement], codec=ColumnCodec(view.output), key=bytes)
+        Inbox(view=view, schema_id=SCHEMA_IDS[view.agreement], codec=ColumnCodec(view.output), secret=b"secret")
         for view in VIEWS
     ]
-    return Views({PERMITS: permits()}, inboxes, evaluate, schema_of, lambda: NOW)
+    return Views(Rules(datasets={PERMITS: permits()}, inboxes=inboxes), unchanged, schema_of, lambda: NOW)
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,8 @@ class City:
     def __init__(self) -> None:
         self.bus = Bus()
         self.workers = {
-            "admission": Worker(self.bus, make_admission, PARTITIONS),
-            "views": Worker(self.bus, make_views, PARTITIONS),
+            "admission": Worker(self.bus, make_admission, range(PARTITIONS)),
+            "views": Worker(self.bus, make_views, range(PARTITIONS)),
         }
 
     def act(self, action: Publish | Turn | Crash | Compact) -> None:
@@ -285,7 +287,7 @@ def test_a_row_whose_record_went_without_a_trace_is_swept_when_the_partition_ope
 
 
 def test_a_row_that_no_inbox_can_hold_is_parked_and_its_earlier_version_leaves(monkeypatch) -> None:
-    monkeypatch.setattr(stage, "LARGEST_ROW_BYTES", 40)
+    monkeypatch.setattr(inbox, "LARGEST_ROW_BYTES", 40)
     city = City()
     city.publish(Publish("a", 1, "approved", 1, deletion=False))
     city.drain()

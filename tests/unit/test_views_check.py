@@ -206,10 +206,6 @@ WRONG = {
         f"SELECT permit_no, NULL AS nothing {FROM}",
         "select 1:19: this column has no type; write CAST(NULL AS <type>)",
     ),
-    "a join": (
-        f"SELECT p.permit_no {FROM} AS p LEFT JOIN construction.permits AS q ON q.permit_no = p.phone",
-        "select 1:61: a joined view is not kept live yet; name the columns of one dataset",
-    ),
     "no SQL": (
         f"SELECT permit_no,, status {FROM}",
         'select 1:18: this is no SQL: syntax error at or near ","; correct the words here',

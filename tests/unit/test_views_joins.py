@@ -46,7 +46,7 @@ def read(select: str) -> tuple[View | None, list[str]]:
     wanted = agreement("one", select)
     consents = [Consent(department=DepartmentId(name), by="x", date=wanted.valid_from) for name in ("market", "land")]
     reader = Reader(select)
-    _, view = read_view(replace(wanted, owner_consents=(*wanted.owner_consents, *consents)), everything(), reader)
+    view = read_view(replace(wanted, owner_consents=(*wanted.owner_consents, *consents)), everything(), reader)
     return view, [str(finding) for finding in reader.findings]
 
 

@@ -1,0 +1,166 @@
+"""A view on its way out: how its rows and keys are written, and what its inbox holds.
+
+The inbox is the record of what was sent (ADR 0005): for each slot the hash of the last row in the inbox, read back
+when a partition opens. A row is written where its hash differs, a tombstone where the inbox has a row and should not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from xxhash import xxh3_64_intdigest
+
+from civicbus.errors import Unacceptable
+from civicbus.events import CAUSE
+from civicbus.names import AgreementId
+from civicbus.reasons import Reason
+from civicbus.schemas.agreement import KeyMode
+from civicbus.schemas.codec.columns import ColumnCodec
+from civicbus.schemas.codec.frame import frame as framed
+from civicbus.schemas.views import View
+from civicbus.stream_apps.views.dirty import Lot
+from civicbus.stream_apps.views.expressions import keyed_hash
+from civicbus.stream_apps.views.metrics import FORWARDED
+from civicbus.stream_apps.views.rows import Column, Ints, Rows
+from civicbus.transport.partitions import Partition
+from civicbus.transport.stage import Batch
+from civicbus.transport.transactions import Output
+
+LARGEST_ROW_BYTES = 4 * 2**20
+SWEPT = b"civicbus:swept"
+"""The cause of a tombstone for which there is neither a record nor a deletion any more."""
+_NOTHING = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inbox:
+    """A view and what its inbox is written with. ``secret`` is the agreement's key of ``hash`` and of hashed keys."""
+
+    view: View
+    schema_id: int
+    secret: bytes = field(repr=False)
+    codec: ColumnCodec = field(compare=False)
+
+    def key(self, record: bytes) -> bytes:
+        """The inbox key of a record key."""
+        return keyed_hash(self.secret, record).encode() if self.hashed else record
+
+    @property
+    def hashed(self) -> bool:
+        return self.view.key_mode is KeyMode.HASHED
+
+    def encoded(self, rows: pa.RecordBatch) -> Sequence[bytes | Unacceptable]:
+        """The rows' values, and the fault of each row that no inbox can hold."""
+        try:
+            values: Sequence[bytes | Unacceptable] = self.codec.encode_framed(self.schema_id, rows)
+        except Unacceptable:
+            each = self.codec.encode_each(rows)
+            values = [value if isinstance(value, Unacceptable) else framed(self.schema_id, value) for value in each]
+        if max((len(value) for value in values if isinstance(value, bytes)), default=0) <= LARGEST_ROW_BYTES:
+            return values
+        return [_bounded(value) for value in values]
+
+
+@dataclass(slots=True)
+class Written:
+    """What an evaluation gave: outputs, the driving partitions they belong to, and per agreement the fresh times."""
+
+    now_ms: int
+    outputs: list[Output] = field(default_factory=list)
+    partitions: set[int] = field(default_factory=set)
+    fresh: dict[AgreementId, list[int]] = field(default_factory=dict)
+
+
+class Sent:
+    """What one inbox holds, by the slots of the driving rows. ``awaited``: outputs that are not read back yet."""
+
+    def __init__(self, inbox: Inbox, rows: Rows) -> None:
+        self.inbox = inbox
+        self.awaited: set[Partition] = set()
+        self._rows = rows
+        self._digests: Column = rows.column(np.uint64, _NOTHING)
+        # What an inbox with hashed keys holds, until the records of the partition are there to name them.
+        self._unnamed: dict[int, dict[bytes, int]] = {}
+        self._upserts = FORWARDED.labels(inbox.view.agreement, "upsert")
+        self._tombstones = FORWARDED.labels(inbox.view.agreement, "tombstone")
+
+    def output(self, partition: int) -> Partition:
+        return Partition(self.inbox.view.topic, partition)
+
+    def drop(self) -> None:
+        """The view ended."""
+        self._rows.drop(self._digests)
+
+    def close(self, partition: int) -> None:
+        self.awaited.discard(self.output(partition))
+        self._unnamed.pop(partition, None)
+
+    def restore(self, batch: Batch) -> None:
+        """Rows of the inbox, as they were written."""
+        last = {key: value for key, value in zip(batch.keys, batch.values, strict=True) if key is not None}
+        digests = {key: _NOTHING if value is None else _digest(value) for key, value in last.items()}
+        if self.inbox.hashed:
+            self._unnamed.setdefault(batch.partition.number, {}).update(digests)
+        else:
+            slots = self._rows.slots(batch.partition.number, list(digests))
+            self._digests.array[slots] = np.fromiter(digests.values(), np.uint64, len(digests))
+
+    def sweep(self, partition: int, slots: Ints, now_ms: int) -> list[Output]:
+        """Give what is in an inbox of hashed keys to the slots of the partition's records; what is left of it goes."""
+        held = self._unnamed.pop(partition, {})
+        if not held:
+            return []
+        for slot in slots.tolist():
+            if self._rows.values[slot] is not None:
+                self._digests.array[slot] = held.pop(self.inbox.key(self._rows.keys[slot]), _NOTHING)
+        gone = [key for key, digest in held.items() if digest != _NOTHING]
+        self._tombstones.inc(len(gone))
+        to = self.output(partition)
+        return [Output(to, key, None, [(CAUSE, SWEPT)], now_ms) for key in gone]
+
+    def upserts(self, lot: Lot, values: Sequence[bytes], written: Written) -> None:
+        """What differs from the inbox."""
+        digests = np.fromiter(map(_digest, values), np.uint64, len(values))
+        differing = np.flatnonzero(digests != self._digests.array[lot.slots])
+        if not len(differing):
+            return
+        self._digests.array[lot.slots[differing]] = digests[differing]
+        self._upserts.inc(len(differing))
+        self._write(lot.take(differing), [values[place] for place in differing.tolist()], written)
+
+    def tombstones(self, lot: Lot, written: Written) -> None:
+        """What the inbox has of these rows, and should not."""
+        held = np.flatnonzero(self._digests.array[lot.slots])
+        if not len(held):
+            return
+        leaving = lot.take(held)
+        self._digests.clear(leaving.slots)
+        self._tombstones.inc(len(leaving))
+        self._write(leaving, [None] * len(leaving), written)
+
+    def _write(self, lot: Lot, values: Iterable[bytes | None], written: Written) -> None:
+        topic, keys, hashed = self.inbox.view.topic, self._rows.keys, self.inbox.hashed
+        partitions = self._rows.partitions.array[lot.slots].tolist()
+        to = {number: Partition(topic, number) for number in set(partitions)}
+        written.outputs += [
+            Output(to[number], self.inbox.key(keys[slot]) if hashed else keys[slot], value, [(CAUSE, cause)], time)
+            for slot, number, value, cause, time in zip(
+                lot.slots.tolist(), partitions, values, lot.causes.tolist(), lot.timestamps_ms.tolist(), strict=True
+            )
+        ]
+        if lot.fresh.any():
+            written.fresh.setdefault(self.inbox.view.agreement, []).extend(lot.timestamps_ms[lot.fresh].tolist())
+
+
+def _digest(value: bytes) -> int:
+    """Never 0, which says that there is nothing."""
+    return xxh3_64_intdigest(value) or 1
+
+
+def _bounded(value: bytes | Unacceptable) -> bytes | Unacceptable:
+    if isinstance(value, bytes) and len(value) > LARGEST_ROW_BYTES:
+        return Unacceptable(Reason.TOO_LARGE, f"{len(value)} bytes, {LARGEST_ROW_BYTES} allowed")
+    return value

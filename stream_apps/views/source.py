@@ -1,0 +1,311 @@
+"""All views that one dataset drives: read, decoded and evaluated together, kept equal to their inboxes.
+
+One loop does everything (DESIGN §5 rule 1): a change makes rows dirty, a driving change its own row, a joined change
+the rows that name it, a new agreement all of them; dirty rows are evaluated on what stands now, compared with what
+the inboxes hold, and what differs is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from civicbus.errors import Unacceptable
+from civicbus.events import cause_of
+from civicbus.names import DatasetId
+from civicbus.quarantine import Parked
+from civicbus.schemas.codec.columns import ColumnCodec
+from civicbus.schemas.codec.frame import schema_id_of
+from civicbus.schemas.datasets import Dataset
+from civicbus.schemas.record_keys import record_keys
+from civicbus.schemas.sql.joins import Join
+from civicbus.schemas.sql.nodes import Field
+from civicbus.stream_apps.views.dirty import Dirty, Lot
+from civicbus.stream_apps.views.evaluate import Evaluation, Result
+from civicbus.stream_apps.views.inbox import SWEPT, Sent, Written
+from civicbus.stream_apps.views.joined import Changed, Joined
+from civicbus.stream_apps.views.metrics import PARKED, timed
+from civicbus.stream_apps.views.rows import NOWHERE, Column, Ints, Rows
+from civicbus.transport.partitions import Partition
+from civicbus.transport.stage import ANY_PARTITION, Batch
+from civicbus.transport.transactions import Output
+
+Objects = NDArray[Any]
+
+
+@dataclass(slots=True)
+class _Link:
+    """Which record of a joined dataset each driving row names, by the slots of both."""
+
+    join: Join
+    joined: Joined
+    slots: Column
+
+
+class Source:
+    """One driving dataset. ``sent`` are the views that are kept; ``getting_ready`` those that are not yet."""
+
+    def __init__(self, dataset: Dataset, codec_of: Callable[[int], ColumnCodec]) -> None:
+        self.dataset = dataset
+        self.rows = Rows()
+        self.sent: list[Sent] = []
+        self.getting_ready: list[Sent] = []
+        self._codec_of = codec_of
+        self._links: dict[str, _Link] = {}
+        self._dirty = Dirty(self.rows.column(np.bool_, False))
+        self._live: set[int] = set()
+        self._fresh: list[Lot] = []
+        self._needs: list[str] = []
+        self._evaluation = Evaluation([], {})
+
+    @property
+    def has_dirty(self) -> bool:
+        return bool(self._dirty and self.sent)
+
+    # What is evaluated.
+
+    def serve(
+        self,
+        dataset: Dataset,
+        sent: Sequence[Sent],
+        joined: Mapping[DatasetId, Joined],
+        codec_of: Callable[[int], ColumnCodec],
+    ) -> None:
+        """Keep these views from now on; rows of views that are new are to be made dirty."""
+        self.dataset, self.sent, self._codec_of = dataset, list(sent), codec_of
+        joins = {join.label: join for each in sent for join in each.inbox.view.joins}
+        for label in self._links.keys() - joins.keys():
+            self.rows.drop(self._links.pop(label).slots)
+        self._links = {label: self._link(join, joined[join.dataset]) for label, join in joins.items()}
+        views = [each.inbox.view for each in sent]
+        self._evaluation = Evaluation(views, {each.inbox.view.agreement: each.inbox.secret for each in sent})
+        fields = {used for view in views for used in view.fields} | {on for join in joins.values() for on in join.on}
+        own = {used.name for used in fields if not used.source}
+        self._needs = [name for name in dataset.schema.field_names if name in own] or [dataset.key[0]]
+
+    def _link(self, join: Join, joined: Joined) -> _Link:
+        known = self._links.get(join.label)
+        return _Link(join, joined, self.rows.column(np.int32, NOWHERE) if known is None else known.slots)
+
+    # What makes rows dirty.
+
+    def take_in(self, batch: Batch, now_ms: int) -> list[Output]:
+        """Driving records; while a partition is read to its end, its rows only gather."""
+        number = batch.partition.number
+        keys = [key for key in batch.keys if key is not None]
+        if keys:
+            self._put(batch, self.rows.slots(number, keys))
+        if batch.end is None or number in self._live:
+            return []
+        self._live.add(number)
+        slots = self.rows.of_partition(number)
+        swept = [output for each in self.sent for output in each.sweep(number, slots, now_ms)]
+        self._mark_all(slots, SWEPT)
+        return swept
+
+    def make_all_dirty(self, cause: bytes, swept: Sent, now_ms: int) -> list[Output]:
+        """Every row is to be compared with a view that is new; what its inbox has beside them goes."""
+        outputs: list[Output] = []
+        for number in self._live:
+            slots = self.rows.of_partition(number)
+            outputs += swept.sweep(number, slots, now_ms)
+            self._mark_all(slots, cause)
+        return outputs
+
+    def follow(self, joined: Joined, changed: Changed) -> None:
+        """Joined rows changed: the rows that name them are dirty."""
+        for link in self._links.values():
+            if link.joined is joined and len(changed.slots):
+                self._dirty.mark(_naming(link.slots.array, changed, len(joined)))
+
+    def close(self, number: int) -> None:
+        """The partition belongs to another worker now."""
+        self._live.discard(number)
+        self._dirty.clean(self.rows.of_partition(number))
+        self._fresh = [lot.take(self.rows.partitions.array[lot.slots] != number) for lot in self._fresh]
+        for each in (*self.sent, *self.getting_ready):
+            each.close(number)
+        self.rows.close(number)
+
+    def _put(self, batch: Batch, slots: Ints) -> None:
+        if None in batch.keys:
+            batch = _with_keys(batch)
+        self.rows.put(slots, batch.values, batch.timestamps_ms, batch.offsets)
+        causes = np.empty(len(slots), np.object_)
+        causes[:] = list(map(cause_of, batch.headers))
+        if batch.partition.number in self._live:
+            last = _last_of_each(slots)
+            times = np.array(batch.timestamps_ms, np.int64)
+            self._fresh.append(Lot.of(slots[last], causes[last], times[last], fresh=True))
+        else:
+            self.rows.causes.array[slots] = causes
+
+    def _mark_all(self, slots: Ints, cause: bytes) -> None:
+        """Rows that were read and not yet evaluated have a cause of their own; the others this one."""
+        causes = self.rows.causes.array[slots]
+        causes[causes == None] = cause  # noqa: E711 - item by item
+        self._dirty.mark(Lot.of(slots, causes, self.rows.timestamps.array[slots], fresh=False))
+
+    # Evaluating.
+
+    def work(self, most: int) -> Lot | None:
+        """What is to be evaluated now: fresh changes, and as many dirty rows as there is room for."""
+        fresh, self._fresh = self._fresh, []
+        for lot in fresh:
+            self._dirty.clean(lot.slots)
+            if not self.sent:
+                self._dirty.mark(lot)
+        if not self.sent:
+            return None
+        room = max(most - sum(map(len, fresh)), most // 4)
+        lots = fresh + self._dirty.take(room)
+        return Lot.joined(lots) if any(map(len, lots)) else None
+
+    def put_back(self, lot: Lot) -> None:
+        """What could not be evaluated now is dirty."""
+        self._dirty.mark(lot)
+
+    def evaluate(self, lot: Lot, now_ms: int) -> Written:
+        """Evaluate rows, compare them with the inboxes, and give what differs; raises Unavailable to try again."""
+        written = Written(now_ms)
+        values = [self.rows.values[slot] for slot in lot.slots.tolist()]
+        groups, gone = _by_schema(values)
+        codecs = {schema_id: self._codec_of(schema_id) for schema_id in groups}
+        self.rows.causes.clear(lot.slots)
+        for schema_id, places in groups.items():
+            with timed("decode"):
+                decoded = codecs[schema_id].decode_framed([values[place] or b"" for place in places])
+            for bad in decoded.bad:
+                written.outputs.append(self._parked(lot, places[bad.index], bad.fault, written))
+            if len(decoded.indices):
+                frame = pl.DataFrame(pl.from_arrow(decoded.batch.select(self._needs)))
+                good = lot.take(np.array(places, np.int64)[np.asarray(decoded.indices, np.int64)])
+                self._compare(good, self._with_joined(good.slots, frame), written)
+        written.partitions |= set(np.unique(self.rows.partitions.array[lot.slots]).tolist())
+        if gone:
+            self._remove(lot.take(np.array(gone, np.int64)), written)
+        if not self._dirty:
+            self.rows.reuse()
+        return written
+
+    def _with_joined(self, slots: Ints, frame: pl.DataFrame) -> pl.DataFrame:
+        """The rows with the fields of the records that they name; which those are is remembered."""
+        with timed("evaluate"):
+            for link in self._links.values():
+                named = link.joined.slots(record_keys([_key_column(frame, on) for on in link.join.on]))
+                link.slots.array[slots] = named
+                frame = frame.hstack(link.joined.gather(named, link.join.label))
+        return frame
+
+    def _compare(self, lot: Lot, frame: pl.DataFrame, written: Written) -> None:
+        with timed("evaluate"):
+            results = self._evaluation(frame)
+        for sent, result in zip(self.sent, results, strict=True):
+            self._bring(sent, result, lot, written)
+
+    def _bring(self, sent: Sent, result: Result, lot: Lot, written: Written) -> None:
+        """One view's rows: upserts of what passes and differs, tombstones of what the inbox has and should not."""
+        passes = result.passes.to_numpy()
+        if len(result.rows):
+            with timed("encode"):
+                values = sent.inbox.encoded(result.rows)
+            with timed("compare"):
+                passing, values = self._without_faults(sent, lot.take(passes), values, written)
+                sent.upserts(passing, values, written)
+        with timed("compare"):
+            sent.tombstones(lot.take(~passes), written)
+
+    def _without_faults(
+        self, sent: Sent, lot: Lot, values: Sequence[bytes | Unacceptable], written: Written
+    ) -> tuple[Lot, Sequence[bytes]]:
+        """The rows but those that no inbox can hold: they are parked, and their earlier versions leave it."""
+        good = [value for value in values if isinstance(value, bytes)]
+        if len(good) == len(values):
+            return lot, good
+        is_good = np.array([isinstance(value, bytes) for value in values], np.bool_)
+        for place in np.flatnonzero(~is_good).tolist():
+            fault = values[place]
+            if isinstance(fault, Unacceptable):
+                written.outputs.append(self._parked(lot, place, fault, written))
+        sent.tombstones(lot.take(~is_good), written)
+        return lot.take(is_good), good
+
+    def _remove(self, lot: Lot, written: Written) -> None:
+        """Records that are gone: their rows leave every inbox, and their slots are free.
+
+        While a view is made ready the slots stay: its inbox may hold such rows, too.
+        """
+        for sent in self.sent:
+            sent.tombstones(lot, written)
+        if not self.getting_ready:
+            self.rows.free(lot.slots)
+
+    def _parked(self, lot: Lot, place: int, fault: Unacceptable, written: Written) -> Output:
+        """A record that admission let pass and this stage cannot read; its row in the inboxes stays as it is."""
+        slot = int(lot.slots[place])
+        PARKED.labels(str(self.dataset.id), fault.reason.value).inc()
+        parked = Parked(
+            reason=fault.reason,
+            field=fault.field,
+            detail=fault.detail,
+            topic=self.dataset.id.records,
+            partition=int(self.rows.partitions.array[slot]),
+            offset=int(self.rows.offsets.array[slot]),
+            timestamp_ms=int(self.rows.timestamps.array[slot]),
+            original_key=self.rows.keys[slot],
+            value=self.rows.values[slot],
+        )
+        to = Partition(self.dataset.id.quarantine, ANY_PARTITION)
+        return Output(to, parked.key(), parked.value, list(parked.headers()), written.now_ms)
+
+
+def _naming(names: NDArray[np.int32], changed: Changed, count: int) -> Lot:
+    """The driving rows that name one of the changed records, of so many, each with that record's cause."""
+    place = np.full(count + 1, NOWHERE, np.int32)
+    place[changed.slots] = np.arange(len(changed.slots))
+    # NOWHERE finds the last item, which stands for no record.
+    found = place[names]
+    slots = np.flatnonzero(found != NOWHERE)
+    which = found[slots]
+    return Lot.of(slots, changed.causes[which], changed.timestamps_ms[which], fresh=True)
+
+
+def _last_of_each(slots: Ints) -> Ints:
+    """The places of the last occurrence of each slot."""
+    last = dict(zip(slots.tolist(), range(len(slots)), strict=True))
+    return np.fromiter(last.values(), np.int64, len(last))
+
+
+def _by_schema(values: Sequence[bytes | None]) -> tuple[dict[int, list[int]], list[int]]:
+    """The places of rows by their writer's schema, and those of deletions."""
+    groups: dict[int, list[int]] = {}
+    gone: list[int] = []
+    for place, value in enumerate(values):
+        if value is None:
+            gone.append(place)
+        else:
+            groups.setdefault(schema_id_of(value), []).append(place)
+    return groups, gone
+
+
+def _with_keys(batch: Batch) -> Batch:
+    """The batch without records that have no key; admission writes none."""
+    kept = [place for place, key in enumerate(batch.keys) if key is not None]
+    return Batch(
+        partition=batch.partition,
+        keys=[batch.keys[place] for place in kept],
+        values=[batch.values[place] for place in kept],
+        headers=[batch.headers[place] for place in kept],
+        timestamps_ms=[batch.timestamps_ms[place] for place in kept],
+        offsets=[batch.offsets[place] for place in kept],
+        end=batch.end,
+    )
+
+
+def _key_column(frame: pl.DataFrame, field: Field) -> pl.Series:
+    return frame.get_column(field.column)
