@@ -81,6 +81,21 @@ class ColumnCodec:
         """The rows in framed values of one schema id, the first that is found; any with another frame are bad."""
         return self._decoded([*values], next(filter(is_framed, values), header(0))[:FRAME_BYTES])
 
+    def decode_admitted(self, values: Sequence[bytes]) -> Decoded:
+        """As ``decode_framed``, for values that admission let in: nobody else writes records, and it looked at each.
+
+        They are not held against their bytes once more, which takes two thirds of the time.
+        """
+        start = next(filter(is_framed, values), header(0))[:FRAME_BYTES]
+        if self._wire is None or not self._bounded([*values]) or any(value[:FRAME_BYTES] != start for value in values):
+            return self.decode_framed(values)
+        try:
+            batch = self._wire.read_sound([*values], start)
+        except Unsound:
+            return self.decode_framed(values)
+        rows = batch if self._adapt is None else self._adapt(batch)
+        return Decoded(batch=rows, indices=range(len(values)), bad=())
+
     def encode(self, batch: pa.RecordBatch) -> list[bytes]:
         """The Avro bytes of each row; raises Unacceptable with BYTES and the field at fault.
 

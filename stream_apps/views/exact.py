@@ -40,16 +40,16 @@ def asked(call: Call, dtype: pl.DataType) -> Callable[[pl.Series], pl.Series]:
         if not wanted.any():
             return found
         odd = frame.filter(wanted).drop("wanted")
-        values = pl.Series(queried(odd, f"{sql} AS answer").column("answer")).cast(dtype)
+        values = pl.Series(queried(odd.to_arrow(), f"{sql} AS answer").column("answer")).cast(dtype)
         return values if odd.height == frame.height else found.scatter(wanted.arg_true(), values)
 
     return evaluate
 
 
-def queried(frame: pl.DataFrame, columns: str) -> pa.Table:
-    """What DuckDB gives for these columns, written in SQL, on every row of a frame, in order."""
+def queried(rows: pa.Table, columns: str) -> pa.Table:
+    """What DuckDB gives for these columns, written in SQL, on every row, in order."""
     with _LOCK:
-        answer: pa.Table = _connection().from_arrow(frame.to_arrow()).project(columns).to_arrow_table()
+        answer: pa.Table = _connection().from_arrow(rows).project(columns).to_arrow_table()
     return answer
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from civicbus.events import cause_of
@@ -26,8 +26,7 @@ from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import Batch
 
 _FIRST_CAPACITY = 1024
-# So many pieces of decoded rows are put together before a gather from them gets slow.
-_PIECES = 8
+_RECENT = 4096
 _DECODED_AT_ONCE = 50_000
 
 
@@ -52,7 +51,8 @@ class Joined:
         # Rows whose bytes are not among the columns yet, with cause and time; no cause: they only came again.
         self._undecoded: dict[int, tuple[bytes | None, int]] = {}
         self._fields: frozenset[str] = frozenset()
-        self._store = pl.DataFrame()
+        # Decoded rows: most of them in one piece, those that came since in another.
+        self._base = self._recent = pa.RecordBatch.from_arrays([], names=[])
         self._where = np.full(_FIRST_CAPACITY, NOWHERE, np.int64)
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class Joined:
         if same:
             return
         self._fields |= wanted
-        self._store = pl.DataFrame(pl.from_arrow(arrow_schema(dataset.schema).empty_table())).select(
+        self._base = self._recent = pa.RecordBatch.from_pylist([], arrow_schema(dataset.schema)).select(
             sorted(self._fields)
         )
         self._where[:] = NOWHERE
@@ -106,9 +106,9 @@ class Joined:
             self._decoded(slots[start : start + _DECODED_AT_ONCE]) for start in range(0, len(slots), _DECODED_AT_ONCE)
         ]
         self._where[slots] = NOWHERE
-        for places, frame in (piece for pieces in decoded for piece in pieces):
-            self._where[places] = self._store.height + np.arange(frame.height)
-            self._store = self._store.vstack(frame)
+        for places, rows in (piece for pieces in decoded for piece in pieces):
+            self._where[places] = self._base.num_rows + self._recent.num_rows + np.arange(rows.num_rows)
+            self._recent = pa.concat_batches([self._recent, rows])
         self._put_together()
         changed = self._changed()
         self._undecoded = {}
@@ -133,18 +133,23 @@ class Joined:
             ]
         return np.array(found, np.int64)
 
-    def gather(self, slots: Ints, label: str) -> list[pl.Series]:
-        """The fields of the records in these slots, NULL where there is none, named as a view knows them."""
-        rows = self._where[slots]
-        missing = (rows == NOWHERE) | (slots == NOWHERE)
-        places = pl.Series(np.where(missing, 0, rows).astype(np.uint32))
-        if missing.any():
-            places = places.scatter(np.flatnonzero(missing), None)
-        if self._store.height == 0:
-            return [_nothing(column, len(slots), label) for column in self._store.get_columns()]
-        return [column.gather(places).alias(f"{label}.{column.name}") for column in self._store.get_columns()]
+    def gather(self, slots: Ints) -> pa.RecordBatch:
+        """The fields of the records in these slots, NULL where there is none."""
+        rows = np.where(slots == NOWHERE, NOWHERE, self._where[slots])
+        recent = rows >= self._base.num_rows
+        found: pa.RecordBatch = self._base.take(pa.array(rows, mask=recent | (rows == NOWHERE)))
+        if recent.any():
+            return self._with_recent(found, rows, recent)
+        return found
 
-    def _decoded(self, slots: Ints) -> list[tuple[Ints, pl.DataFrame]]:
+    def _with_recent(self, found: pa.RecordBatch, rows: Ints, recent: NDArray[np.bool_]) -> pa.RecordBatch:
+        later = self._recent.take(pa.array(rows[recent] - self._base.num_rows))
+        places = np.arange(len(rows))
+        places[recent] = len(rows) + np.arange(later.num_rows)
+        both: pa.RecordBatch = pa.concat_batches([found, later]).take(pa.array(places))
+        return both
+
+    def _decoded(self, slots: Ints) -> list[tuple[Ints, pa.RecordBatch]]:
         groups: dict[int, list[int]] = {}
         for slot in slots.tolist():
             value = self._values[slot]
@@ -152,19 +157,19 @@ class Joined:
                 groups.setdefault(schema_id_of(value), []).append(slot)
         pieces = []
         for schema_id, some in groups.items():
-            decoded = self._codec_of(schema_id).decode_framed([self._values[slot] or b"" for slot in some])
+            decoded = self._codec_of(schema_id).decode_admitted([self._values[slot] or b"" for slot in some])
             UNREADABLE.labels(str(self._dataset.id)).inc(len(decoded.bad))
-            frame = pl.DataFrame(pl.from_arrow(decoded.batch.select(self._store.columns)))
-            pieces.append((np.array([some[index] for index in decoded.indices], np.int64), frame))
+            rows = decoded.batch.select(self._base.schema.names)
+            pieces.append((np.array([some[index] for index in decoded.indices], np.int64), rows))
         return pieces
 
     def _put_together(self) -> None:
-        """One piece where there are many, without the rows that nobody finds any more."""
-        found = int(np.count_nonzero(self._where != NOWHERE))
-        if self._store.n_chunks() <= _PIECES and self._store.height <= 2 * found + _FIRST_CAPACITY:
+        """One piece where the second one has grown, without the rows that nobody finds any more."""
+        if self._recent.num_rows <= max(_RECENT, self._base.num_rows // 8):
             return
         present = np.flatnonzero(self._where != NOWHERE)
-        self._store = self._store[self._where[present]].rechunk()
+        self._base = pa.concat_batches([self._base, self._recent]).take(pa.array(self._where[present]))
+        self._recent = self._base.slice(0, 0)
         self._where[present] = np.arange(len(present))
 
     def _slot(self, key: bytes) -> int:
@@ -176,10 +181,6 @@ class Joined:
                 grown[:slot] = self._where
                 self._where = grown
         return slot
-
-
-def _nothing(column: pl.Series, count: int, label: str) -> pl.Series:
-    return pl.repeat(None, count, dtype=column.dtype, eager=True).alias(f"{label}.{column.name}")
 
 
 def writers(schema_of: Callable[[int], AvroSchema], reader: AvroSchema) -> Callable[[int], ColumnCodec]:

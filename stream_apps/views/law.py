@@ -5,8 +5,9 @@ Slow, and right where Polars fails on a batch: a fault in a library must not sto
 
 from __future__ import annotations
 
-import polars as pl
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from civicbus.schemas.codec.arrow import arrow_schema
 from civicbus.schemas.sql.duckdb import expression_sql, quoted
@@ -15,7 +16,7 @@ from civicbus.schemas.views import Column, View
 from civicbus.stream_apps.views.exact import queried
 
 
-def by_duckdb(view: View, key: bytes, frame: pl.DataFrame) -> tuple[pl.Series, pa.RecordBatch]:
+def by_duckdb(view: View, key: bytes, batch: pa.RecordBatch) -> tuple[NDArray[np.bool_], pa.RecordBatch]:
     """Which rows pass, and the output of those that do."""
 
     def sql(expression: Expression) -> str:
@@ -28,8 +29,9 @@ def by_duckdb(view: View, key: bytes, frame: pl.DataFrame) -> tuple[pl.Series, p
         return f"{value} AS {quoted(column.name)}"
 
     condition = "true" if view.where is None else f"coalesce({sql(view.where)}, false)"
-    passes = pl.Series(queried(frame, f"{condition} AS passes").column("passes"))
-    answer = queried(frame.filter(passes), ", ".join(map(column_sql, view.columns)))
+    rows = pa.Table.from_batches([batch])
+    passes = queried(rows, f"{condition} AS passes").column("passes").combine_chunks()
+    answer = queried(rows.filter(passes), ", ".join(map(column_sql, view.columns)))
     schema = arrow_schema(view.output)
     columns = [answer.column(field.name).combine_chunks().cast(field.type) for field in schema]
-    return passes, pa.RecordBatch.from_arrays(columns, schema=schema)
+    return passes.to_numpy(zero_copy_only=False), pa.RecordBatch.from_arrays(columns, schema=schema)

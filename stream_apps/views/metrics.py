@@ -10,6 +10,7 @@ from prometheus_client import Counter, Gauge
 
 FORWARDED = Counter("civicbus_forwarded_total", "Rows and tombstones written to an inbox", ["agreement", "kind"])
 PARKED = Counter("civicbus_unforwarded_total", "Records that no view could read or hold", ["dataset", "reason"])
+OVERFLOWS = Counter("civicbus_overflows_total", "Calculations that are NULL because they overflowed", ["agreement"])
 UNREADABLE = Counter("civicbus_unreadable_joined_total", "Joined records that could not be read", ["dataset"])
 SPENT = Counter("civicbus_views_seconds_total", "Time that a part of the engine took", ["part"])
 ROWS = Gauge("civicbus_views_rows", "Rows held", ["dataset"])

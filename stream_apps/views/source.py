@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from civicbus.errors import Unacceptable
@@ -24,12 +25,11 @@ from civicbus.schemas.codec.frame import schema_id_of
 from civicbus.schemas.datasets import Dataset
 from civicbus.schemas.record_keys import record_keys
 from civicbus.schemas.sql.joins import Join
-from civicbus.schemas.sql.nodes import Field
 from civicbus.stream_apps.views.dirty import Dirty, Lot
 from civicbus.stream_apps.views.evaluate import Evaluation, Result
 from civicbus.stream_apps.views.inbox import SWEPT, Sent, Written
 from civicbus.stream_apps.views.joined import Changed, Joined
-from civicbus.stream_apps.views.metrics import PARKED, timed
+from civicbus.stream_apps.views.metrics import OVERFLOWS, PARKED, timed
 from civicbus.stream_apps.views.rows import NOWHERE, Column, Ints, Rows
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import ANY_PARTITION, Batch
@@ -179,13 +179,13 @@ class Source:
         self.rows.causes.clear(lot.slots)
         for schema_id, places in groups.items():
             with timed("decode"):
-                decoded = codecs[schema_id].decode_framed([values[place] or b"" for place in places])
+                decoded = codecs[schema_id].decode_admitted([values[place] or b"" for place in places])
             for bad in decoded.bad:
                 written.outputs.append(self._parked(lot, places[bad.index], bad.fault, written))
             if len(decoded.indices):
-                frame = pl.DataFrame(pl.from_arrow(decoded.batch.select(self._needs)))
+                rows = decoded.batch.select(self._needs)
                 good = lot.take(np.array(places, np.int64)[np.asarray(decoded.indices, np.int64)])
-                self._compare(good, self._with_joined(good.slots, frame), written)
+                self._compare(good, self._with_joined(good.slots, rows), written)
         written.partitions |= set(np.unique(self.rows.partitions.array[lot.slots]).tolist())
         if gone:
             self._remove(lot.take(np.array(gone, np.int64)), written)
@@ -193,24 +193,26 @@ class Source:
             self.rows.reuse()
         return written
 
-    def _with_joined(self, slots: Ints, frame: pl.DataFrame) -> pl.DataFrame:
+    def _with_joined(self, slots: Ints, rows: pa.RecordBatch) -> pa.RecordBatch:
         """The rows with the fields of the records that they name; which those are is remembered."""
         with timed("evaluate"):
             for link in self._links.values():
-                named = link.joined.slots(record_keys([_key_column(frame, on) for on in link.join.on]))
+                keys = [pl.Series(pl.from_arrow(rows.column(on.column))) for on in link.join.on]
+                named = link.joined.slots(record_keys(keys))
                 link.slots.array[slots] = named
-                frame = frame.hstack(link.joined.gather(named, link.join.label))
-        return frame
+                rows = _beside(rows, link.joined.gather(named), link.join.label)
+        return rows
 
-    def _compare(self, lot: Lot, frame: pl.DataFrame, written: Written) -> None:
+    def _compare(self, lot: Lot, rows: pa.RecordBatch, written: Written) -> None:
         with timed("evaluate"):
-            results = self._evaluation(frame)
+            results = self._evaluation(rows)
         for sent, result in zip(self.sent, results, strict=True):
             self._bring(sent, result, lot, written)
 
     def _bring(self, sent: Sent, result: Result, lot: Lot, written: Written) -> None:
         """One view's rows: upserts of what passes and differs, tombstones of what the inbox has and should not."""
-        passes = result.passes.to_numpy()
+        passes = result.passes
+        OVERFLOWS.labels(sent.inbox.view.agreement).inc(result.overflows)
         if len(result.rows):
             with timed("encode"):
                 values = sent.inbox.encoded(result.rows)
@@ -307,5 +309,8 @@ def _with_keys(batch: Batch) -> Batch:
     )
 
 
-def _key_column(frame: pl.DataFrame, field: Field) -> pl.Series:
-    return frame.get_column(field.column)
+def _beside(rows: pa.RecordBatch, joined: pa.RecordBatch, label: str) -> pa.RecordBatch:
+    """Both, with the fields of the joined ones named as a view knows them."""
+    names = [*rows.schema.names, *(f"{label}.{name}" for name in joined.schema.names)]
+    together: pa.RecordBatch = pa.RecordBatch.from_arrays([*rows.columns, *joined.columns], names=names)
+    return together

@@ -183,6 +183,12 @@ def tables(names: Sequence[str], max_size: int = 30, *, of_rows: bool = False) -
     return st.one_of(rows, st.tuples(rows, st.sets(st.sampled_from(names))).map(lambda some: _emptied(*some)))
 
 
+def one_batch(rows: pa.Table) -> pa.RecordBatch:
+    """A table in one piece, as the codec gives rows."""
+    whole = rows.combine_chunks()
+    return pa.RecordBatch.from_arrays([column.combine_chunks() for column in whole.columns], schema=whole.schema)
+
+
 def _emptied(rows: pa.Table, names: set[str]) -> pa.Table:
     """These columns without a value: libraries take short cuts there."""
     for name in sorted(names):

@@ -28,7 +28,7 @@ from civicbus.schemas.views import Column, View, check
 from civicbus.stream_apps.views.evaluate import Evaluation
 from civicbus.stream_apps.views.law import by_duckdb
 from support.samples import agreement, catalogue, permits
-from support.view_language import COLUMNS, KEY, law, ours, plain, tables, typed
+from support.view_language import COLUMNS, KEY, law, one_batch, ours, plain, tables, typed
 
 SEED = int(os.environ.get("CIVICBUS_TEST_SEED", "0"))
 EXAMPLES = int(os.environ.get("CIVICBUS_TEST_EXAMPLES", "120"))
@@ -183,15 +183,15 @@ def _in_calendar(column: Column, sql: str) -> str:
 @given(st.lists(selects(), min_size=1, max_size=3), rows_of(12))
 def test_what_is_evaluated_is_what_duckdb_returns(texts: list[str], rows: pa.Table) -> None:
     views = views_of(texts)
-    frame = pl.DataFrame(rows)
-    results = Evaluation(views, {view.agreement: KEY for view in views})(frame)
+    batch = one_batch(rows)
+    results = Evaluation(views, {view.agreement: KEY for view in views})(batch)
     for view, result in zip(views, results, strict=True):
         expected = duckdb_rows(view, rows)
         mine = {name: plain(result.rows.column(name)) for name in result.rows.schema.names}
         assert mine == expected
-        assert frame.filter(result.passes).get_column("id").to_list() == expected["id"]
-        passes, slowly = by_duckdb(view, KEY, frame)
-        assert passes.to_list() == result.passes.to_list()
+        assert batch.filter(pa.array(result.passes)).column("id").to_pylist() == expected["id"]
+        passes, slowly = by_duckdb(view, KEY, batch)
+        assert passes.tolist() == result.passes.tolist()
         assert slowly.equals(result.rows) or has_nan(slowly)
 
 
@@ -200,7 +200,7 @@ def test_what_is_evaluated_is_what_duckdb_returns(texts: list[str], rows: pa.Tab
 @given(selects(), rows_of(12))
 def test_the_rows_are_what_the_codec_takes_and_null_only_where_the_schema_says(text: str, rows: pa.Table) -> None:
     (view,) = views_of([text])
-    (result,) = Evaluation([view], {view.agreement: KEY})(pl.DataFrame(rows))
+    (result,) = Evaluation([view], {view.agreement: KEY})(one_batch(rows))
     assert result.rows.schema == arrow_schema(view.output)
     result.rows.validate(full=True)
     for field, column in zip(result.rows.schema, result.rows.columns, strict=True):

@@ -16,7 +16,7 @@ from civicbus.schemas.sql.parse import Reader
 from civicbus.schemas.views import View, read_view
 from civicbus.stream_apps.views.evaluate import Evaluation
 from support.samples import agreement, catalogue, permits
-from support.view_language import law
+from support.view_language import law, one_batch
 
 PERMITS = {
     "permit_no": "string",
@@ -222,7 +222,7 @@ TABLES = {
 @pytest.mark.parametrize("select", SELECTS)
 def test_a_joined_view_on_gathered_rows_is_what_duckdb_returns(select: str) -> None:
     view = joined(select)
-    (result,) = Evaluation([view], {})(gathered(view))
+    (result,) = Evaluation([view], {})(one_batch(gathered(view).to_arrow()))
     with law().cursor() as connection:
         for name, table in TABLES.items():
             connection.register("_".join(name.split(".")), table.to_arrow())

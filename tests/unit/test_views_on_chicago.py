@@ -19,7 +19,7 @@ from civicbus.schemas.views import check
 from civicbus.stream_apps.views.evaluate import Evaluation
 from support.chicago import needs_chicago, texts
 from support.samples import agreement
-from support.view_language import KEY, law, plain
+from support.view_language import KEY, law, one_batch, plain
 
 pytestmark = needs_chicago
 
@@ -96,7 +96,7 @@ def rows(dataset: DatasetId) -> pa.Table:
 def test_a_select_gives_what_duckdb_gives_for_the_same_words(agreed: Agreement) -> None:
     view = check(agreed, load_catalogue(shipped_catalogue()))
     table = rows(view.driving)
-    (result,) = Evaluation([view], {view.agreement: KEY})(pl.DataFrame(table))
+    (result,) = Evaluation([view], {view.agreement: KEY})(one_batch(table))
     with law().cursor() as connection:
         for statement in (*SETTINGS, *own_functions(KEY)):
             connection.execute(statement)
