@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,10 +22,14 @@ from civicbus.settings import run_folder
 
 @dataclass(slots=True)
 class Health:
-    """Whether this process does its work now, and if not, why. Safe to use from several threads."""
+    """Whether this process does its work now, and if not, why. Safe to use from several threads.
+
+    ``goes_by``: how far the topics of the rules were read by which all that is visible now was decided.
+    """
 
     ready: bool = False
     detail: str = "starting"
+    goes_by: Mapping[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def up(self, detail: str = "running") -> None:
@@ -57,7 +62,8 @@ def serve(process: str, home: Path, health: Health, registry: CollectorRegistry 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/healthz":
-                body = json.dumps({"process": process, "ready": health.ready, "detail": health.detail}).encode()
+                shown = {"ready": health.ready, "detail": health.detail, "goes_by": health.goes_by}
+                body = json.dumps({"process": process, **shown}).encode()
                 self._answer(200 if health.ready else 503, "application/json", body)
             elif self.path.partition("?")[0] == "/metrics":
                 encode, content_type = choose_encoder(self.headers.get("Accept") or "")

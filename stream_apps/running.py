@@ -8,7 +8,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from civicbus.names import Topic
 from civicbus.secrets import Credentials, Principal, SecretStore
 from civicbus.settings import Endpoints, Settings, secrets_folder
 from civicbus.transport.compacted import Follower
-from civicbus.transport.exactly_once import Worker
+from civicbus.transport.exactly_once import Loop, Worker
 
 log = structlog.get_logger()
 
@@ -36,12 +36,24 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """What a stage's process starts from."""
+    """What a stage's process starts from. ``worker`` tells apart the members of the stage's group, from 0 on."""
 
-    name: str
+    stage: str
+    worker: int
     home: Path
     endpoints: Endpoints
     principal: Principal
+
+    @property
+    def name(self) -> str:
+        """Under which the process is seen."""
+        return self.stage if self.worker == 0 else f"{self.stage}-{self.worker}"
+
+    @property
+    def loop(self) -> Loop:
+        """How the worker reads and commits; its instance name is its place in the group and its transactions' id."""
+        group = f"platform.{self.stage}"
+        return Loop(process=self.name, group=group, instance=f"{group}.{self.worker}")
 
     @property
     def credentials(self) -> Credentials:
@@ -49,20 +61,18 @@ class Process:
         return SecretStore(secrets_folder(self.home)).read(self.principal)
 
     @classmethod
-    def start(cls, name: str, principal: Principal, arguments: Sequence[str] | None = None) -> Self:
+    def start(cls, stage: str, principal: Principal, arguments: Sequence[str] | None = None) -> Self:
         """Read the arguments, the settings and the endpoints; set up the logs."""
-        parser = argparse.ArgumentParser(prog=f"python -m civicbus.stream_apps.{name}")
+        parser = argparse.ArgumentParser(prog=f"python -m civicbus.stream_apps.{stage}")
         parser.add_argument("--home", type=Path, required=True, help="the folder of state, secrets and logs")
-        home: Path = parser.parse_args(arguments).home.resolve()
-        logs.configure(name, Settings().log_level)
-        return cls(
-            name=name,
-            home=home,
-            endpoints=Endpoints.load(home),
-            principal=principal,
-        )
+        parser.add_argument("--worker", type=int, default=0, help="which member of the stage's group; default: 0")
+        given = parser.parse_args(arguments)
+        home: Path = given.home.resolve()
+        process = cls(stage=stage, worker=given.worker, home=home, endpoints=Endpoints.load(home), principal=principal)
+        logs.configure(process.name, Settings().log_level)
+        return process
 
-    def run(self, rules: tuple[Topic, ...], make_worker: Callable[[Follower], Worker]) -> None:
+    def run(self, rules: tuple[Topic, ...], make_worker: Callable[[Follower], tuple[Worker, Rules[R]]]) -> None:
         """Until SIGTERM or SIGINT: follow the topics of the rules, and work by them."""
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,11 +83,12 @@ class Process:
         while not stop.is_set():
             began_s = time.monotonic()
             try:
-                group = f"platform.{self.name}.rules"
+                group = f"platform.{self.stage}.rules"
                 with Follower(self.endpoints, self.credentials, rules, group) as followed:
                     followed.read_to_end()
-                    with make_worker(followed) as worker:
-                        _work(worker, stop, health)
+                    worker, goes_by = make_worker(followed)
+                    with worker:
+                        _work(worker, goes_by, stop, health)
             except (Unavailable, Fenced, AccessDenied) as fault:
                 health.down(str(fault))
                 if time.monotonic() - began_s > HEALTHY_S:
@@ -100,9 +111,11 @@ class Rules(Generic[R]):
         self._day = datetime.now(UTC).date()
         self._unread = False
         self._retry_at_s = 0.0
+        self.taken_in: Mapping[str, int] = {}
 
     def read(self) -> R:
         """The rules as they stand."""
+        self.taken_in = {str(topic): position for topic, position in self._followed.positions.items()}
         return self._read()
 
     def renewed(self, *, to_the_end: bool) -> R | None:
@@ -114,7 +127,7 @@ class Rules(Generic[R]):
         if not self._unread or (not to_the_end and time.monotonic() < self._retry_at_s):
             return None
         try:
-            rules = self._read()
+            rules = self.read()
         except Unavailable as fault:
             if to_the_end:
                 raise
@@ -126,10 +139,11 @@ class Rules(Generic[R]):
         return rules
 
 
-def _work(worker: Worker, stop: threading.Event, health: observe.Health) -> None:
+def _work(worker: Worker, rules: Rules[R], stop: threading.Event, health: observe.Health) -> None:
     worker.start()
     while not stop.is_set():
         worker.turn()
+        health.goes_by = rules.taken_in
         if worker.ready and not health.ready:
             _settle_memory()
             health.up()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
 
 from civicbus.errors import Unavailable
 from civicbus.names import Topic
@@ -46,6 +46,11 @@ class Follower:
         while self._poll(0.0):
             changed = True
         return changed
+
+    @property
+    def positions(self) -> dict[Topic, int]:
+        """How far each topic is read."""
+        return dict(self._positions)
 
     def catch_up(self, timeout_s: float = 30.0) -> bool:
         """Whether anything changed, once all is read that is there now; raises Unavailable as ``read_to_end`` does."""
@@ -107,15 +112,22 @@ def read_all(endpoints: Endpoints, credentials: Credentials, topic: Topic, group
 
 def put_all(
     endpoints: Endpoints, credentials: Credentials, topic: Topic, rows: Iterator[tuple[bytes, bytes | None]]
-) -> None:
-    """Write rows (None deletes) to a compacted topic and wait until the broker has them all."""
+) -> int:
+    """Write rows (None deletes) to a compacted topic; once the broker has them all, the offset after the last."""
     failed: list[KafkaError] = []
+    offsets = [-1]
+
+    def note(error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            failed.append(error)
+        else:
+            offsets.append(message.offset() or 0)
+
     producer = confluent_producer(endpoints, credentials, {"delivery.timeout.ms": 30000})
     with translated():
         for key, value in rows:
-            producer.produce(
-                topic, value, key, partition=0, on_delivery=lambda error, _: failed.append(error) if error else None
-            )
+            producer.produce(topic, value, key, partition=0, on_delivery=note)
         producer.flush()
     if failed:
         raise fault_of(failed[0])
+    return max(offsets) + 1

@@ -219,6 +219,7 @@ class Worker:
         """What the stage wants to read now, where its rules changed: inputs, followed topics, outputs."""
         if not self._renewed:
             return
+        self._settle()
         self._renewed = False
         self._readback.follow(self._stage.followed())
         for partition, opened in self._opened.items():

@@ -111,7 +111,7 @@ class Play:
     def _about(self, datasets: set[DatasetId]) -> list[tuple[Agreement, View]]:
         """The agreements over these datasets, with their views."""
         checked = [(agreement, check(agreement, self.catalogue)) for agreement in self.agreements]
-        return [(agreement, view) for agreement, view in checked if view.driving in datasets]
+        return [(agreement, view) for agreement, view in checked if view.datasets <= datasets]
 
     def _prepare(self, sources: Sequence[Source], agreements: Sequence[Agreement]) -> None:
         """Departments, datasets and agreements; all of it may be there already."""

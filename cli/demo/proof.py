@@ -59,14 +59,12 @@ def prove(
     """One proof for each agreement, in the order given."""
     views = [check(agreement, catalogue) for agreement in agreements]
     operator = secrets.read(OPERATOR)
-    driving = {view.driving for view in views}
-    tell(f"reading {len(driving)} datasets and {len(views)} inboxes from the broker")
-    topics = [dataset.records for dataset in sorted(driving)] + [view.topic for view in views]
+    read = sorted(frozenset().union(*(view.datasets for view in views)))
+    tell(f"reading {len(read)} datasets and {len(views)} inboxes from the broker")
+    topics = [dataset.records for dataset in read] + [view.topic for view in views]
     logs = read_topics(endpoints, operator, topics)
     with Registry(endpoints.registry_url) as registry:
-        tables = {
-            name: _rows(catalogue.datasets[name], _latest(logs[name.records]), registry) for name in sorted(driving)
-        }
+        tables = {name: _rows(catalogue.datasets[name], _latest(logs[name.records]), registry) for name in read}
     proofs = []
     for agreement, view in zip(agreements, views, strict=True):
         tell(f"comparing {agreement.subscriber}.{agreement.id}")

@@ -22,11 +22,9 @@ from civicbus.stream_apps.running import Rules as FollowedRules
 from civicbus.stream_apps.views.inbox import Inbox
 from civicbus.stream_apps.views.stage import Rules, Views
 from civicbus.transport.compacted import Follower
-from civicbus.transport.exactly_once import Loop, Worker
+from civicbus.transport.exactly_once import Worker
 
 log = structlog.get_logger()
-
-LOOP = Loop(process="views", group="platform.views", instance="platform.views.0")
 
 
 def main() -> None:
@@ -35,13 +33,13 @@ def main() -> None:
     registry = Registry(process.endpoints.registry_url)
     inboxes = Inboxes(registry, SecretStore(secrets_folder(process.home)))
 
-    def make_worker(followed: Follower) -> Worker:
+    def make_worker(followed: Follower) -> tuple[Worker, FollowedRules[Rules]]:
         rules = FollowedRules(
             followed,
             lambda: inboxes.rules(followed.table(AGREEMENTS_TOPIC), catalogue_of(followed.table(CATALOGUE_TOPIC))),
         )
         stage = Views(rules.read(), rules.renewed, registry.schema, lambda: datetime.now(UTC))
-        return Worker(process.endpoints, process.credentials, LOOP, stage)
+        return Worker(process.endpoints, process.credentials, process.loop, stage), rules
 
     process.run((CATALOGUE_TOPIC, AGREEMENTS_TOPIC), make_worker)
 

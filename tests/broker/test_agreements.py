@@ -109,12 +109,12 @@ def test_an_agreement_in_force_does_not_change_its_subscriber(town: Town) -> Non
 def test_a_revoked_agreement_is_unreadable_and_unpublished_and_may_come_back(town: Town) -> None:
     town.apply()
     Librdkafka(town.platform.endpoints, town.platform.secrets.read(VIEWS)).write(town.agreement.topic)
-    revoke(town.platform.endpoints, town.platform.secrets, town.agreement.id)
+    revoke(town.platform.home, town.platform.endpoints, town.platform.secrets, town.agreement.id)
     assert town.published() is None
     with pytest.raises(AccessDenied):
         town.read(town.subscriber)
     with pytest.raises(ConfigurationError, match="no agreement "):
-        revoke(town.platform.endpoints, town.platform.secrets, town.agreement.id)
+        revoke(town.platform.home, town.platform.endpoints, town.platform.secrets, town.agreement.id)
     assert town.apply() == (town.agreement.id,)
     assert town.read(town.subscriber) == VALUE
 
