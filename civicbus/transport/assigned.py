@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import NamedTuple, NewType, Self
+from typing import NamedTuple, Self
 
 from confluent_kafka import (
     Consumer,
     IsolationLevel,
     KafkaError,
-    KafkaException,
     Message,
-    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
@@ -30,12 +28,18 @@ from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
 from civicbus.transport.clients import confluent_admin, confluent_consumer, gathered
 from civicbus.transport.faults import fault_of, translated
-from civicbus.transport.partitions import FIRST, LAST, REQUEST_TIMEOUT_S, Partition, offsets
+from civicbus.transport.partitions import (
+    FIRST,
+    LAST,
+    REQUEST_TIMEOUT_S,
+    Partition,
+    TopicId,
+    TopicIdentity,
+    identities,
+    offsets,
+)
 
-TopicId = NewType("TopicId", str)
-"""The broker's own id of a topic; a topic that is deleted and made again has another."""
-
-_GONE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+__all__ = ["AssignedReader", "Reading", "Record", "TopicId", "TopicIdentity"]
 
 
 class Record(NamedTuple):
@@ -47,13 +51,6 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
-
-
-class TopicIdentity(NamedTuple):
-    """What the broker says of a topic."""
-
-    id: TopicId
-    partitions: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,20 +95,8 @@ class AssignedReader:
 
     def describe(self, topics: Sequence[Topic]) -> dict[Topic, TopicIdentity]:
         """Ids and numbers of partitions; a topic that was deleted meanwhile is left out."""
-        if not topics:
-            return {}
-        states: dict[Topic, TopicIdentity] = {}
         with translated():
-            futures = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=REQUEST_TIMEOUT_S)
-            for name, future in futures.items():
-                try:
-                    description = future.result(REQUEST_TIMEOUT_S)
-                except KafkaException as exception:
-                    if exception.args[0].code() not in _GONE:
-                        raise
-                else:
-                    states[Topic(name)] = TopicIdentity(TopicId(str(description.topic_id)), len(description.partitions))
-        return states
+            return identities(self._admin, topics)
 
     def first_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Where each partition starts now."""

@@ -35,9 +35,9 @@ from civicbus.settings import Endpoints
 from civicbus.transport.clients import confluent_admin, confluent_consumer, confluent_producer
 from civicbus.transport.faults import fault_of, translated
 from civicbus.transport.metrics import BATCH_RECORDS, COMMIT_SECONDS, LAG_RECORDS, LAST_COMMIT
-from civicbus.transport.partitions import FIRST, Partition, offsets
+from civicbus.transport.partitions import FIRST, LAST, AskedOffsets, Partition, offsets
 from civicbus.transport.readback import Readback
-from civicbus.transport.stage import Batch, Opening, Stage, Step, batches_of
+from civicbus.transport.stage import Batch, Opening, Positions, Stage, Step, batches_of
 from civicbus.transport.transactions import TRANSACTION_TIMEOUT_S, Pending, Transactions
 
 log = structlog.get_logger()
@@ -115,6 +115,7 @@ class Worker:
         self._joined = _Joined.NOT
         self._touched: set[Partition] = set()
         self._asked: _Asked | None = None
+        self._ends: AskedOffsets | None = None
         self._admin: AdminClient = confluent_admin(endpoints, credentials)
         self._refused: CivicbusError | None = None
         self._failed: Exception | None = None
@@ -184,6 +185,7 @@ class Worker:
             self._renewed = True
         self._subscribe_in_earnest()
         self._adjust()
+        self._checkpoint()
         self._resume_waiting()
         batches = self._poll()
         step = self._stage.process(batches)
@@ -434,6 +436,24 @@ class Worker:
         COMMIT_SECONDS.observe(self._last_commit_s - asked.began_s)
         LAST_COMMIT.labels(self._loop.process).set_to_current_time()
         self._stage.committed(asked.step)
+
+    def _checkpoint(self) -> None:
+        """Let the stage keep what it holds, with the positions of it, once the ends of its outputs are known.
+
+        They are asked for before: what is written meanwhile is in the stage's memory, and read again after a start.
+        """
+        if self._ends is None:
+            if self.ready and self._stage.wants_checkpoint():
+                outputs = {output for opened in self._opened.values() for output in opened.outputs}
+                self._ends = AskedOffsets(self._admin, outputs, LAST, IsolationLevel.READ_UNCOMMITTED)
+        elif self._ends.answered:
+            ends, self._ends = self._ends.answer(), None
+            self._settle()
+            positions = {
+                place: opened.position for place, opened in self._opened.items() if opened.position is not None
+            }
+            if self.ready and self._stage.wants_checkpoint() and len(positions) == len(self._opened):
+                self._stage.checkpoint(Positions(inputs=positions, outputs=ends, followed=self._readback.followed))
 
     def _idle_for(self, seconds: float) -> bool:
         return time.monotonic() - self._last_commit_s >= seconds

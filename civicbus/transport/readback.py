@@ -52,11 +52,16 @@ class Readback:
         self._stop(self._followed.keys() - wanted.keys())
         new = {partition: start for partition, start in wanted.items() if partition not in self._followed}
         self._start(new)
-        self._followed = {partition: self._followed.get(partition, 0) for partition in wanted}
+        self._followed = {partition: self._followed.get(partition, start) for partition, start in wanted.items()}
 
     def ends(self) -> dict[Partition, int]:
         """Where a read-committed reader comes to the end of each followed partition now."""
         return offsets(self._admin, self._followed, LAST, IsolationLevel.READ_COMMITTED)
+
+    @property
+    def followed(self) -> Mapping[Partition, int]:
+        """How far each followed partition was read."""
+        return dict(self._followed)
 
     def followed_to(self, partition: Partition) -> int:
         """How far a followed partition was read."""

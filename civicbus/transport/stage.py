@@ -51,6 +51,18 @@ class Opening:
     start: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Positions:
+    """How far a stage has come between two transactions: what of each partition is in its memory.
+
+    Of ``outputs`` at least that is; the others are exact.
+    """
+
+    inputs: Mapping[Partition, int]
+    outputs: Mapping[Partition, int]
+    followed: Mapping[Partition, int]
+
+
 @dataclass(slots=True, kw_only=True)
 class Step:
     """What a stage decided on some batches.
@@ -105,6 +117,12 @@ class Stage(Protocol):
 
     def close(self, partition: Partition) -> None:
         """A partition was revoked: forget it."""
+
+    def wants_checkpoint(self) -> bool:
+        """Whether the stage would keep what it holds now, if it knew how far that goes."""
+
+    def checkpoint(self, positions: Positions) -> None:
+        """Keep what is held; called when every effect of what was decided is visible."""
 
 
 def batches_of(messages: Sequence[Message]) -> tuple[list[Batch], list[KafkaError]]:

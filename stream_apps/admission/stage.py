@@ -28,7 +28,7 @@ from civicbus.schemas.record_keys import record_keys
 from civicbus.stream_apps.admission.metrics import ADMITTED, CHANGES, DUPLICATES, REFUSED
 from civicbus.stream_apps.admission.rules import Verdict, Version, check_key, examine, judge
 from civicbus.transport.partitions import Partition
-from civicbus.transport.stage import ANY_PARTITION, Batch, Opening, Step
+from civicbus.transport.stage import ANY_PARTITION, Batch, Opening, Positions, Step
 from civicbus.transport.transactions import Output
 
 
@@ -119,6 +119,12 @@ class Admission:
 
     def close(self, partition: Partition) -> None:
         del self._versions[_records(partition)]
+
+    def wants_checkpoint(self) -> bool:
+        return False
+
+    def checkpoint(self, positions: Positions) -> None:
+        """Admission reads back what it needs from the records."""
 
     def committed(self, step: Step) -> None:
         """Admission shows nothing more at a commit than the loop does."""

@@ -19,10 +19,12 @@ from civicbus.secrets import VIEWS, SecretStore, agreement_secret
 from civicbus.settings import secrets_folder
 from civicbus.stream_apps.running import Process
 from civicbus.stream_apps.running import Rules as FollowedRules
+from civicbus.stream_apps.views.cache import Cache
 from civicbus.stream_apps.views.inbox import Inbox
 from civicbus.stream_apps.views.stage import Rules, Views
 from civicbus.transport.compacted import Follower
 from civicbus.transport.exactly_once import Worker
+from civicbus.transport.partitions import Facts
 
 log = structlog.get_logger()
 
@@ -38,7 +40,10 @@ def main() -> None:
             followed,
             lambda: inboxes.rules(followed.table(AGREEMENTS_TOPIC), catalogue_of(followed.table(CATALOGUE_TOPIC))),
         )
-        stage = Views(rules.read(), rules.renewed, registry.schema, lambda: datetime.now(UTC))
+        cache = Cache(
+            process.home / "cache" / "views" / str(process.worker), Facts(process.endpoints, process.credentials)
+        )
+        stage = Views(rules.read(), rules.renewed, registry.schema, lambda: datetime.now(UTC), cache)
         return Worker(process.endpoints, process.credentials, process.loop, stage), rules
 
     process.run((CATALOGUE_TOPIC, AGREEMENTS_TOPIC), make_worker)

@@ -72,6 +72,12 @@ class Dirty:
         """These rows are evaluated now."""
         self._flags.array[slots] = False
 
+    def note(self, causes: NDArray[Any]) -> None:
+        """Write the cause of every row in the queue into a column of causes."""
+        for lot in (*self._small, *self._large):
+            still = lot.take(self._flags.array[lot.slots])
+            causes[still.slots] = still.causes
+
     def take(self, most: int) -> list[Lot]:
         """The next rows, clean from now on. A large lot gets its turn even where small ones never end."""
         taken: list[Lot] = []

@@ -6,11 +6,13 @@ when a partition opens. A row is written where its hash differs, a tombstone whe
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from civicbus.errors import Unacceptable
@@ -44,6 +46,12 @@ class Inbox:
     secret: bytes = field(repr=False)
     codec: ColumnCodec = field(compare=False)
 
+    @property
+    def identity(self) -> str:
+        """The same for two inboxes only where equal rows give equal bytes in them."""
+        view = replace(self.view, lineage=())
+        return hashlib.sha256(repr((view, self.schema_id)).encode() + hashlib.sha256(self.secret).digest()).hexdigest()
+
     def key(self, record: bytes) -> bytes:
         """The inbox key of a record key."""
         return keyed_hash(self.secret, record).encode() if self.hashed else record
@@ -75,11 +83,16 @@ class Written:
 
 
 class Sent:
-    """What one inbox holds, by the slots of the driving rows. ``awaited``: outputs that are not read back yet."""
+    """What one inbox holds, by the slots of the driving rows.
+
+    ``awaited``: outputs that are not read back yet. ``known``: partitions whose rows the view was compared with before
+    they were cached, but for those that have a cause.
+    """
 
     def __init__(self, inbox: Inbox, rows: Rows) -> None:
         self.inbox = inbox
         self.awaited: set[Partition] = set()
+        self.known: set[int] = set()
         self._rows = rows
         self._digests: Column = rows.column(np.uint64, _NOTHING)
         # What an inbox with hashed keys holds, until the records of the partition are there to name them.
@@ -94,7 +107,22 @@ class Sent:
         """The view ended."""
         self._rows.drop(self._digests)
 
+    @property
+    def column(self) -> str:
+        """The name under which what the inbox holds is cached."""
+        return f"sent:{self.inbox.view.agreement}"
+
+    def load(self, partition: int, slots: Ints, digests: NDArray[np.uint64]) -> None:
+        """What was cached of a partition."""
+        self._digests.array[slots] = digests
+        self.known.add(partition)
+
+    def copy(self, slots: Ints) -> NDArray[np.uint64]:
+        """What is to be cached."""
+        return self._digests.array[slots]
+
     def close(self, partition: int) -> None:
+        self.known.discard(partition)
         self.awaited.discard(self.output(partition))
         self._unnamed.pop(partition, None)
 
@@ -107,6 +135,8 @@ class Sent:
         else:
             slots = self._rows.slots(batch.partition.number, list(digests))
             self._digests.array[slots] = np.fromiter(digests.values(), np.uint64, len(digests))
+            if batch.partition.number in self.known:
+                self._rows.doubt(slots, SWEPT)
 
     def sweep(self, partition: int, slots: Ints, now_ms: int) -> list[Output]:
         """Give what is in an inbox of hashed keys to the slots of the partition's records; what is left of it goes."""
@@ -114,8 +144,11 @@ class Sent:
         if not held:
             return []
         for slot in slots.tolist():
-            if self._rows.values[slot] is not None:
-                self._digests.array[slot] = held.pop(self.inbox.key(self._rows.keys[slot]), _NOTHING)
+            key = self.inbox.key(self._rows.keys[slot])
+            if key in held and (self._rows.values[slot] is not None or partition in self.known):
+                self._digests.array[slot] = held.pop(key)
+                if partition in self.known:
+                    self._rows.doubt(np.array([slot]), SWEPT)
         gone = [key for key, digest in held.items() if digest != _NOTHING]
         self._tombstones.inc(len(gone))
         to = self.output(partition)

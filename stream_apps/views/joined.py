@@ -21,7 +21,7 @@ from civicbus.schemas.codec.frame import schema_id_of
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.datasets import Dataset
 from civicbus.stream_apps.views.metrics import UNREADABLE
-from civicbus.stream_apps.views.rows import NOWHERE, Ints
+from civicbus.stream_apps.views.rows import NOWHERE, Ints, listed
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import Batch
 
@@ -45,7 +45,11 @@ class Joined:
     def __init__(self, dataset: Dataset, codec_of: Callable[[int], ColumnCodec]) -> None:
         self._dataset = dataset
         self._codec_of = codec_of
-        self._unread = {Partition(dataset.id.records, number) for number in range(dataset.partitions)}
+        self.partitions: Mapping[Partition, int] = {
+            Partition(dataset.id.records, number): 0 for number in range(dataset.partitions)
+        }
+        """What is to be read, and from where."""
+        self._unread = set(self.partitions)
         self._slots: dict[bytes, int] = {}
         self._values: list[bytes | None] = []
         # Rows whose bytes are not among the columns yet, with cause and time; no cause: they only came again.
@@ -60,9 +64,21 @@ class Joined:
         return len(self._values)
 
     @property
-    def partitions(self) -> Mapping[Partition, int]:
-        """What is to be read, and from where."""
-        return {Partition(self._dataset.id.records, number): 0 for number in range(self._dataset.partitions)}
+    def decoded(self) -> bool:
+        """Whether every row that came is among the columns."""
+        return not self._undecoded
+
+    def load(self, table: pa.Table, positions: Mapping[Partition, int]) -> None:
+        """Begin with what was cached, before anything is read; ``positions`` are those that it goes up to."""
+        self._values = listed(table.column("value"))
+        self._slots = {key: slot for slot, key in enumerate(listed(table.column("key")))}
+        self._where = np.full(len(self._values) + _FIRST_CAPACITY, NOWHERE, np.int64)
+        self._undecoded = {slot: (None, 0) for slot, value in enumerate(self._values) if value is not None}
+        self.partitions = {partition: positions[partition] for partition in self.partitions}
+
+    def copy(self) -> tuple[list[bytes], list[bytes | None]]:
+        """What is to be cached: keys and values, in the order of the slots."""
+        return list(self._slots), list(self._values)
 
     @property
     def whole(self) -> bool:

@@ -13,6 +13,7 @@ PARKED = Counter("civicbus_unforwarded_total", "Records that no view could read 
 OVERFLOWS = Counter("civicbus_overflows_total", "Calculations that are NULL because they overflowed", ["agreement"])
 UNREADABLE = Counter("civicbus_unreadable_joined_total", "Joined records that could not be read", ["dataset"])
 SPENT = Counter("civicbus_views_seconds_total", "Time that a part of the engine took", ["part"])
+CHECKPOINT_SECONDS = Gauge("civicbus_views_checkpoint_seconds", "How long the last checkpoint took to write")
 ROWS = Gauge("civicbus_views_rows", "Rows held", ["dataset"])
 
 

@@ -8,9 +8,12 @@ them, and 8 for each view.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
 Ints = NDArray[np.int64]
@@ -18,6 +21,16 @@ Ints = NDArray[np.int64]
 _FIRST_CAPACITY = 1024
 _GROWTH = 1.3
 NOWHERE = -1
+
+
+@dataclass(slots=True, kw_only=True)
+class RowsCopy:
+    """The rows of one partition, to be cached. ``columns``: by name, a value for each row."""
+
+    keys: list[bytes]
+    values: list[bytes | None]
+    causes: list[bytes | None]
+    columns: dict[str, NDArray[Any]]
 
 
 class Column:
@@ -78,7 +91,11 @@ class Rows:
         return np.array(found, np.int64)
 
     def put(
-        self, slots: Ints, values: Sequence[bytes | None], timestamps_ms: Sequence[int], offsets: Sequence[int]
+        self,
+        slots: Ints,
+        values: Sequence[bytes | None],
+        timestamps_ms: Sequence[int] | Ints,
+        offsets: Sequence[int] | Ints,
     ) -> None:
         """The rows' current values; of a slot that comes several times, the last."""
         held = self.values
@@ -86,6 +103,11 @@ class Rows:
             held[slot] = value
         self.timestamps.array[slots] = timestamps_ms
         self.offsets.array[slots] = offsets
+
+    def doubt(self, slots: Ints, cause: bytes | NDArray[Any]) -> None:
+        """These rows are to be evaluated once their partition flows, for this cause where they have none yet."""
+        causes = self.causes.array[slots]
+        self.causes.array[slots] = np.where(causes == None, cause, causes)  # noqa: E711 - item by item
 
     def of_partition(self, partition: int) -> Ints:
         """Every slot of a partition."""
@@ -104,6 +126,29 @@ class Rows:
         slots = self.of_partition(partition)
         self._places.pop(partition, None)
         self._forget(slots)
+
+    def loaded(self) -> set[int]:
+        """The partitions of which there are rows."""
+        return {number for number, places in self._places.items() if places}
+
+    def load(self, partition: int, table: pa.Table) -> Ints:
+        """Take in a partition's rows as they were cached; their slots, in the table's order."""
+        keys: list[bytes] = listed(table.column("key"))
+        slots = self.slots(partition, keys)
+        self.put(slots, listed(table.column("value")), table["timestamp"].to_numpy(), table["offset"].to_numpy())
+        self.causes.array[slots] = np.array([*listed(table.column("cause")), None], np.object_)[:-1]
+        return slots
+
+    def copy(self, partition: int, causes: NDArray[Any]) -> tuple[Ints, RowsCopy]:
+        """A partition's rows to be cached, and their slots. ``causes``: of each slot that is to be evaluated again."""
+        slots = self.of_partition(partition)
+        places = slots.tolist()
+        return slots, RowsCopy(
+            keys=[self.keys[slot] for slot in places],
+            values=[self.values[slot] for slot in places],
+            causes=causes[slots].tolist(),
+            columns={"timestamp": self.timestamps.array[slots], "offset": self.offsets.array[slots]},
+        )
 
     def reuse(self) -> None:
         """Nothing names a free slot any more."""
@@ -140,3 +185,9 @@ class Rows:
         self._resting += forgotten
         for column in self._columns:
             column.clear(slots)
+
+
+def listed(column: pa.ChunkedArray) -> list[Any]:
+    """A column's values as Python's."""
+    values: list[Any] = pl.Series(pl.from_arrow(column)).to_list()
+    return values

@@ -7,7 +7,7 @@ the inboxes hold, and what differs is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from civicbus.errors import Unacceptable
 from civicbus.events import cause_of
-from civicbus.names import DatasetId
+from civicbus.names import AgreementId, DatasetId
 from civicbus.quarantine import Parked
 from civicbus.schemas.codec.columns import ColumnCodec
 from civicbus.schemas.codec.frame import schema_id_of
@@ -30,7 +30,7 @@ from civicbus.stream_apps.views.evaluate import Evaluation, Result
 from civicbus.stream_apps.views.inbox import SWEPT, Sent, Written
 from civicbus.stream_apps.views.joined import Changed, Joined
 from civicbus.stream_apps.views.metrics import OVERFLOWS, PARKED, timed
-from civicbus.stream_apps.views.rows import NOWHERE, Column, Ints, Rows
+from civicbus.stream_apps.views.rows import NOWHERE, Column, Ints, Rows, RowsCopy
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import ANY_PARTITION, Batch
 from civicbus.transport.transactions import Output
@@ -57,6 +57,7 @@ class Source:
         self.getting_ready: list[Sent] = []
         self._codec_of = codec_of
         self._links: dict[str, _Link] = {}
+        self._joins: list[str] = []
         self._dirty = Dirty(self.rows.column(np.bool_, False))
         self._live: set[int] = set()
         self._fresh: list[Lot] = []
@@ -73,24 +74,68 @@ class Source:
         self,
         dataset: Dataset,
         sent: Sequence[Sent],
+        getting_ready: Sequence[Sent],
         joined: Mapping[DatasetId, Joined],
         codec_of: Callable[[int], ColumnCodec],
     ) -> None:
-        """Keep these views from now on; rows of views that are new are to be made dirty."""
+        """Keep the views in ``sent`` from now on; rows of those that are new are to be made dirty."""
         self.dataset, self.sent, self._codec_of = dataset, list(sent), codec_of
-        joins = {join.label: join for each in sent for join in each.inbox.view.joins}
+        self.getting_ready = list(getting_ready)
+        joins = {join.label: join for each in (*sent, *getting_ready) for join in each.inbox.view.joins}
         for label in self._links.keys() - joins.keys():
             self.rows.drop(self._links.pop(label).slots)
         self._links = {label: self._link(join, joined[join.dataset]) for label, join in joins.items()}
         views = [each.inbox.view for each in sent]
+        self._joins = list(dict.fromkeys(join.label for view in views for join in view.joins))
         self._evaluation = Evaluation(views, {each.inbox.view.agreement: each.inbox.secret for each in sent})
-        fields = {used for view in views for used in view.fields} | {on for join in joins.values() for on in join.on}
-        own = {used.name for used in fields if not used.source}
+        on = {field for label in self._joins for field in joins[label].on}
+        own = {used.name for used in on.union(*(view.fields for view in views)) if not used.source}
         self._needs = [name for name in dataset.schema.field_names if name in own] or [dataset.key[0]]
 
     def _link(self, join: Join, joined: Joined) -> _Link:
         known = self._links.get(join.label)
         return _Link(join, joined, self.rows.column(np.int32, NOWHERE) if known is None else known.slots)
+
+    # What is cached.
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether every change that came is evaluated or stands in the queue, and no view is being made ready."""
+        return not self._fresh and not self.getting_ready
+
+    @property
+    def live(self) -> Collection[int]:
+        """The partitions that were read to their end."""
+        return self._live
+
+    def load(
+        self, number: int, table: pa.Table, views: Mapping[AgreementId, str], whole: Collection[DatasetId]
+    ) -> None:
+        """Begin a partition with what was cached of it; ``whole``: the joined datasets that begin so, too."""
+        slots = self.rows.load(number, table)
+        for label, link in self._links.items():
+            if link.join.dataset in whole and f"link:{label}" in table.column_names:
+                link.slots.array[slots] = table[f"link:{label}"].to_numpy()
+        for sent in self.getting_ready:
+            view = sent.inbox.view
+            needs = {sent.column, *(f"link:{join.label}" for join in view.joins)}
+            same = views.get(view.agreement) == sent.inbox.identity
+            if same and needs <= {*table.column_names} and all(join.dataset in whole for join in view.joins):
+                sent.load(number, slots, table[sent.column].to_numpy())
+
+    def copy(self) -> dict[Partition, RowsCopy]:
+        """What is to be cached of each partition; what was cached of others is of no use any more."""
+        for number in self.rows.loaded() - self._live:
+            self.close(number)
+        causes = self.rows.causes.array.copy()
+        self._dirty.note(causes)
+        copies = {}
+        for number in self._live:
+            slots, copied = self.rows.copy(number, causes)
+            copied.columns |= {sent.column: sent.copy(slots) for sent in self.sent}
+            copied.columns |= {f"link:{label}": link.slots.array[slots] for label, link in self._links.items()}
+            copies[Partition(self.dataset.id.records, number)] = copied
+        return copies
 
     # What makes rows dirty.
 
@@ -103,25 +148,32 @@ class Source:
         if batch.end is None or number in self._live:
             return []
         self._live.add(number)
-        slots = self.rows.of_partition(number)
-        swept = [output for each in self.sent for output in each.sweep(number, slots, now_ms)]
-        self._mark_all(slots, SWEPT)
+        for each in self.getting_ready:
+            each.known.discard(number)
+        swept = [output for each in self.sent for output in each.sweep(number, self.rows.of_partition(number), now_ms)]
+        self._mark(number, SWEPT, whole=any(number not in each.known for each in self.sent))
         return swept
 
-    def make_all_dirty(self, cause: bytes, swept: Sent, now_ms: int) -> list[Output]:
-        """Every row is to be compared with a view that is new; what its inbox has beside them goes."""
+    def make_dirty_for(self, sent: Sent, now_ms: int) -> list[Output]:
+        """Every row is to be compared with a view that is kept from now on; what its inbox has beside them goes."""
         outputs: list[Output] = []
         for number in self._live:
-            slots = self.rows.of_partition(number)
-            outputs += swept.sweep(number, slots, now_ms)
-            self._mark_all(slots, cause)
+            outputs += sent.sweep(number, self.rows.of_partition(number), now_ms)
+            cause = f"civicbus:{sent.inbox.view.agreement}:activated".encode()
+            self._mark(number, cause, whole=number not in sent.known)
         return outputs
 
     def follow(self, joined: Joined, changed: Changed) -> None:
-        """Joined rows changed: the rows that name them are dirty."""
+        """Joined rows changed: the rows that name them are dirty, once their partition flows."""
+        loading = self.rows.loaded() - self._live
         for link in self._links.values():
             if link.joined is joined and len(changed.slots):
-                self._dirty.mark(_naming(link.slots.array, changed, len(joined)))
+                lot = _naming(link.slots.array, changed, len(joined))
+                if loading:
+                    waits = np.isin(self.rows.partitions.array[lot.slots], [*loading])
+                    self.rows.doubt(lot.slots[waits], lot.causes[waits])
+                    lot = lot.take(~waits)
+                self._dirty.mark(lot)
 
     def close(self, number: int) -> None:
         """The partition belongs to another worker now."""
@@ -145,11 +197,14 @@ class Source:
         else:
             self.rows.causes.array[slots] = causes
 
-    def _mark_all(self, slots: Ints, cause: bytes) -> None:
-        """Rows that were read and not yet evaluated have a cause of their own; the others this one."""
+    def _mark(self, number: int, cause: bytes, *, whole: bool) -> None:
+        """A partition's rows are dirty: those that have a cause of their own, and where ``whole`` the others, too."""
+        slots = self.rows.of_partition(number)
+        if whole:
+            self.rows.doubt(slots, cause)
         causes = self.rows.causes.array[slots]
-        causes[causes == None] = cause  # noqa: E711 - item by item
-        self._dirty.mark(Lot.of(slots, causes, self.rows.timestamps.array[slots], fresh=False))
+        marked = causes != None  # noqa: E711 - item by item
+        self._dirty.mark(Lot.of(slots[marked], causes[marked], self.rows.timestamps.array[slots[marked]], fresh=False))
 
     # Evaluating.
 
@@ -196,7 +251,7 @@ class Source:
     def _with_joined(self, slots: Ints, rows: pa.RecordBatch) -> pa.RecordBatch:
         """The rows with the fields of the records that they name; which those are is remembered."""
         with timed("evaluate"):
-            for link in self._links.values():
+            for link in map(self._links.__getitem__, self._joins):
                 keys = [pl.Series(pl.from_arrow(rows.column(on.column))) for on in link.join.on]
                 named = link.joined.slots(record_keys(keys))
                 link.slots.array[slots] = named

@@ -8,7 +8,7 @@ kept, with every row dirty.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -20,12 +20,13 @@ from civicbus.names import DatasetId, Topic
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.datasets import Dataset
 from civicbus.schemas.views import View
+from civicbus.stream_apps.views.cache import Cache, Copy
 from civicbus.stream_apps.views.inbox import Inbox, Sent
 from civicbus.stream_apps.views.joined import Joined, writers
 from civicbus.stream_apps.views.metrics import ROWS
 from civicbus.stream_apps.views.source import Source
 from civicbus.transport.partitions import Partition
-from civicbus.transport.stage import Batch, Opening, Step
+from civicbus.transport.stage import Batch, Opening, Positions, Step
 
 log = structlog.get_logger()
 
@@ -52,7 +53,12 @@ class Views:
     """The stage. ``schema_of`` gives a registered schema by its id, ``clock`` the present in UTC."""
 
     def __init__(
-        self, rules: Rules, renewed: Renewed, schema_of: Callable[[int], AvroSchema], clock: Callable[[], datetime]
+        self,
+        rules: Rules,
+        renewed: Renewed,
+        schema_of: Callable[[int], AvroSchema],
+        clock: Callable[[], datetime],
+        cache: Cache | None = None,
     ) -> None:
         self._renewed = renewed
         self._schema_of = schema_of
@@ -62,7 +68,10 @@ class Views:
         self._restoring: dict[Topic, Sent] = {}
         self._open: set[Partition] = set()
         self._retry_at = LONG_AGO
+        self._cache = cache
+        self._cached: Positions | None = None
         self._go_by(rules)
+        self._begin_with_cached()
 
     # Rules.
 
@@ -116,10 +125,9 @@ class Views:
             elif sent in source.sent and sent.inbox == inbox:
                 staying.append(sent)
             else:
-                sent.inbox = inbox
+                sent.inbox, sent.known = inbox, set()
                 coming.append(sent)
-        source.getting_ready = coming
-        source.serve(dataset, staying, self._joined, writers(self._schema_of, dataset.schema))
+        source.serve(dataset, staying, coming, self._joined, writers(self._schema_of, dataset.schema))
 
     def _new(self, source: Source, inbox: Inbox) -> Sent:
         sent = Sent(inbox, source.rows)
@@ -129,19 +137,15 @@ class Views:
     def _keep_what_is_ready(self, step: Step, now_ms: int) -> None:
         """Views whose joined datasets are whole and whose inboxes are read back are kept from now on."""
         for source in self._sources.values():
-            for sent in [sent for sent in source.getting_ready if self._is_ready(sent)]:
-                source.getting_ready.remove(sent)
-                source.serve(
-                    source.dataset,
-                    [*source.sent, sent],
-                    self._joined,
-                    writers(self._schema_of, source.dataset.schema),
-                )
-                view = sent.inbox.view
-                cause = f"civicbus:{view.agreement}:activated".encode()
-                step.outputs += source.make_all_dirty(cause, sent, now_ms)
+            ready = [sent for sent in source.getting_ready if self._is_ready(sent)]
+            if ready:
+                rest = [sent for sent in source.getting_ready if sent not in ready]
+                codec_of = writers(self._schema_of, source.dataset.schema)
+                source.serve(source.dataset, [*source.sent, *ready], rest, self._joined, codec_of)
                 step.touched |= {place for place in self._open if place.topic == source.dataset.id.records}
-                log.info("view_kept", agreement=view.agreement)
+            for sent in ready:
+                step.outputs += source.make_dirty_for(sent, now_ms)
+                log.info("view_kept", agreement=sent.inbox.view.agreement)
 
     def _is_ready(self, sent: Sent) -> bool:
         return not sent.awaited and all(self._joined[join.dataset].whole for join in sent.inbox.view.joins)
@@ -156,14 +160,22 @@ class Views:
 
     def outputs(self, partition: Partition) -> Mapping[Partition, int]:
         source = self._sources.get(DatasetId.of(partition.topic))
-        return {} if source is None else {sent.output(partition.number): 0 for sent in _all(source)}
+        if source is None:
+            return {}
+        return {sent.output(partition.number): self._start(sent, partition.number) for sent in _all(source)}
+
+    def _start(self, sent: Sent, number: int) -> int:
+        """From where an inbox is read back."""
+        known = self._cached is not None and number in sent.known
+        return self._cached.outputs.get(sent.output(number), 0) if self._cached is not None and known else 0
 
     def open(self, partition: Partition) -> Opening:
+        source = self._sources[DatasetId.of(partition.topic)]
         self._open.add(partition)
-        outputs = self.outputs(partition)
-        for sent in _all(self._sources[DatasetId.of(partition.topic)]):
+        for sent in _all(source):
             sent.awaited.add(sent.output(partition.number))
-        return Opening(outputs=outputs, start=0)
+        cached = None if self._cached is None else self._cached.inputs.get(partition)
+        return Opening(outputs=self.outputs(partition), start=cached or 0)
 
     def restore(self, batch: Batch) -> None:
         self._restoring[batch.partition.topic].restore(batch)
@@ -181,6 +193,10 @@ class Views:
             self._open.discard(partition)
             self._sources[DatasetId.of(partition.topic)].close(partition.number)
             self._let_go()
+            if self._cached is not None:
+                # What was cached of it does not say what changed since in what it names.
+                inputs = {place: at for place, at in self._cached.inputs.items() if place != partition}
+                self._cached = replace(self._cached, inputs=inputs)
 
     # What is decided.
 
@@ -201,6 +217,56 @@ class Views:
                 self._evaluate(source, step, now)
         step.more = now >= self._retry_at and any(source.has_dirty for source in self._sources.values())
         return step
+
+    # What is cached.
+
+    def _begin_with_cached(self) -> None:
+        """Begin with the last checkpoint, where it holds and nothing was read yet."""
+        cached = None if self._cache is None else self._cache.load()
+        if cached is None:
+            return
+        whole = set()
+        for name, joined in self._joined.items():
+            table = cached.joined(name)
+            if table is not None and joined.partitions.keys() <= cached.positions.followed.keys():
+                joined.load(table, cached.positions.followed)
+                whole.add(name)
+        begun = {}
+        for partition, position in cached.positions.inputs.items():
+            source = self._sources.get(DatasetId.of(partition.topic))
+            rows = cached.rows(partition)
+            if source is not None and rows is not None:
+                source.load(partition.number, rows, cached.views, whole)
+                begun[partition] = position
+        self._cached = replace(cached.positions, inputs=begun)
+        log.info("begun_with_cache", rows=sum(len(source.rows) for source in self._sources.values()))
+
+    def wants_checkpoint(self) -> bool:
+        return (
+            self._cache is not None
+            and self._cache.due
+            and all(joined.decoded for joined in self._joined.values())
+            and all(source.at_rest for source in self._sources.values())
+            and all(place.number in self._sources[DatasetId.of(place.topic)].live for place in self._open)
+        )
+
+    def checkpoint(self, positions: Positions) -> None:
+        if self._cache is None:
+            return
+        self._cached = None
+        rows = {place: copy for source in self._sources.values() for place, copy in source.copy().items()}
+        self._cache.write(
+            Copy(
+                positions=replace(positions, inputs={place: positions.inputs[place] for place in rows}),
+                views={
+                    sent.inbox.view.agreement: sent.inbox.identity
+                    for source in self._sources.values()
+                    for sent in source.sent
+                },
+                rows=rows,
+                joined={name: joined.copy() for name, joined in self._joined.items()},
+            )
+        )
 
     def committed(self, step: Step) -> None:
         now_ms = self._clock().timestamp() * 1000

@@ -1,0 +1,268 @@
+"""A worker that begins with a checkpoint ends where one ends that begins with nothing, whatever happened meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+from civicbus.names import DatasetId, DepartmentId
+from civicbus.schemas.agreement import Consent, KeyMode
+from civicbus.schemas.codec.columns import ColumnCodec
+from civicbus.schemas.codec.frame import frame, unframe
+from civicbus.schemas.codec.rows import RowCodec
+from civicbus.schemas.codec.schema import AvroSchema
+from civicbus.schemas.datasets import Dataset
+from civicbus.schemas.sql.duckdb import own_functions
+from civicbus.schemas.views import View, check
+from civicbus.stream_apps.views import cache
+from civicbus.stream_apps.views.cache import Cache
+from civicbus.stream_apps.views.inbox import Inbox
+from civicbus.stream_apps.views.stage import Rules, Views
+from civicbus.transport.partitions import Partition
+from civicbus.transport.stage import Positions
+from support.samples import agreement, catalogue, permits
+from support.simulation import Bus, Worker
+
+SEED = int(os.environ.get("CIVICBUS_TEST_SEED", "0"))
+EXAMPLES = int(os.environ.get("CIVICBUS_TEST_EXAMPLES", "120"))
+NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
+PARTITIONS = 2
+SECRET = b"secret"
+
+
+def dataset(name: str, **fields: object) -> Dataset:
+    record = {"type": "record", "name": "row", "fields": [{"name": n, "type": t} for n, t in fields.items()]}
+    key = next(iter(fields))
+    return replace(permits(), id=DatasetId.parse(name), key=(key,), schemas=(AvroSchema.parse(json.dumps(record)),))
+
+
+PERMITS = dataset("construction.permits", permit_no="string", enterprise=["null", "string"], version="int")
+ENTERPRISES = dataset("market.enterprises", code="string", parent=["null", "string"], version="int")
+DATASETS = {one.id: one for one in (PERMITS, ENTERPRISES)}
+SCHEMA_IDS = {one.id: number for number, one in enumerate(DATASETS.values(), 1)}
+SELECTS = {
+    "plain": "SELECT p.permit_no, p.version FROM construction.permits p WHERE p.version % 3 > 0",
+    "named": "SELECT p.permit_no, p.version, e.version AS e FROM construction.permits p "
+    "LEFT JOIN market.enterprises e ON e.code = p.enterprise",
+    "parents": "SELECT p.permit_no, e.version AS e, f.version AS f FROM construction.permits p "
+    "JOIN market.enterprises e ON e.code = p.enterprise LEFT JOIN market.enterprises f ON f.code = e.parent",
+}
+
+
+def view_of(name: str, key: KeyMode = KeyMode.RECORD) -> View:
+    wanted = agreement(name, SELECTS[name], key=key)
+    market = Consent(department=DepartmentId("market"), by="x", date=wanted.valid_from)
+    return check(replace(wanted, owner_consents=(*wanted.owner_consents, market)), catalogue(*DATASETS.values()))
+
+
+VIEWS = [view_of("plain", KeyMode.HASHED), view_of("named"), view_of("parents")]
+SCHEMAS = {SCHEMA_IDS[one.id]: one.schema for one in DATASETS.values()} | {
+    100 + number: view.output for number, view in enumerate(VIEWS)
+}
+INBOXES = [
+    Inbox(view=view, schema_id=100 + number, secret=SECRET, codec=ColumnCodec(view.output))
+    for number, view in enumerate(VIEWS)
+]
+
+
+@dataclass
+class Broker:
+    """What the simulated bus says of its topics."""
+
+    bus: Bus
+    generation: int = 1
+
+    def ids(self, topics: object) -> dict[str, str]:
+        return {topic: str(self.generation) for topic in topics}
+
+    def ends(self, partitions: object) -> dict[Partition, int]:
+        return {partition: len(self.bus.log(partition).history) for partition in partitions}
+
+
+class Town:
+    """A bus, and one views worker that keeps checkpoints."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bus, self.folder = Bus(), folder
+        self.broker = Broker(self.bus)
+        self.active = set(SELECTS)
+        self.versions = 0
+        self.worker = Worker(self.bus, self.stage, range(PARTITIONS))
+
+    def stage(self) -> Views:
+        def unchanged(*, to_the_end: bool) -> None:
+            del to_the_end
+
+        inboxes = [inbox for inbox in INBOXES if inbox.view.agreement in self.active]
+        kept = Cache(self.folder, self.broker)
+        return Views(Rules(datasets=DATASETS, inboxes=inboxes), unchanged, SCHEMAS.__getitem__, lambda: NOW, kept)
+
+    def put(self, name: DatasetId, key: str, other: str | None, *, gone: bool) -> None:
+        self.versions += 1
+        names = DATASETS[name].schema.field_names
+        row = dict(zip(names, (key, other, self.versions), strict=True))
+        value = None if gone else frame(SCHEMA_IDS[name], RowCodec(DATASETS[name].schema).encode(row))
+        log = self.bus.log(Partition(name.records, ord(key[-1]) % PARTITIONS))
+        log.append(key.encode(), value, [("cause", str(self.versions).encode())], 0)
+
+    def checkpoint(self) -> bool:
+        stage = self.worker._stage
+        if not stage.wants_checkpoint():
+            return False
+        outputs = [output for each in self.worker._outputs.values() for output in each]
+        positions = Positions(
+            inputs=dict(self.worker._positions),
+            outputs={output: len(self.bus.log(output).history) for output in outputs},
+            followed=dict(self.worker._followed),
+        )
+        stage.checkpoint(positions)
+        stage._cache._writing.join()
+        return True
+
+    def check(self) -> None:
+        records = {name: self.rows(name.records, one.schema) for name, one in DATASETS.items()}
+        for view in VIEWS:
+            if view.agreement not in self.active:
+                continue
+            with duckdb.connect() as connection:
+                for statement in own_functions(SECRET):
+                    connection.execute(statement)
+                for name, rows in records.items():
+                    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name.department}")
+                    columns = ", ".join(
+                        f"{field} {'INT' if field == 'version' else 'TEXT'}"
+                        for field in DATASETS[name].schema.field_names
+                    )
+                    connection.execute(f"CREATE TABLE {name} ({columns})")
+                    if rows:
+                        connection.executemany(
+                            f"INSERT INTO {name} VALUES (?, ?, ?)", [[*row.values()] for row in rows]
+                        )
+                expected = connection.execute(SELECTS[view.agreement]).fetchall()
+            mine = [tuple(row.values()) for row in self.rows(view.topic, view.output)]
+            assert sorted(mine, key=str) == sorted(expected, key=str)
+            for partition, log in self.bus.logs.items():
+                last: dict[bytes, bytes | None] = {}
+                for entry in log.history if partition.topic == view.topic else ():
+                    assert entry.key not in last or last[entry.key] != entry.value
+                    last[entry.key] = entry.value
+
+    def rows(self, topic: str, schema: AvroSchema) -> list[dict[str, object]]:
+        codec = RowCodec(schema)
+        logs = [log for partition, log in self.bus.logs.items() if partition.topic == topic]
+        return [codec.decode(unframe(value)[1]) for log in logs for value in log.state().values()]
+
+
+PUTS = st.tuples(
+    st.just("put"),
+    st.sampled_from([PERMITS.id, ENTERPRISES.id]),
+    st.sampled_from(["c1", "c2", "c3", "c4"]),
+    st.sampled_from(["c1", "c2", "c3", "c9", None]),
+    st.sampled_from([False, False, False, True]),
+)
+OTHERS = st.one_of(
+    st.tuples(st.just("turn"), st.integers(1, 4), st.sampled_from([False, False, True])),
+    st.tuples(st.just("checkpoint")),
+    st.tuples(st.just("crash"), st.sets(st.sampled_from(sorted(SELECTS)), min_size=2)),
+    st.tuples(st.just("drain")),
+    st.tuples(st.just("compact")),
+)
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "EVERY_S", 0.0)
+    monkeypatch.setattr(cache, "SHARE", float("inf"))
+
+
+def act(town: Town, action: tuple[object, ...]) -> None:
+    match action:
+        case ("put", name, key, other, gone):
+            town.put(name, key, other, gone=gone)
+        case ("turn", limit, lose):
+            town.worker.turn(limit, lose_commit=lose)
+        case ("checkpoint",):
+            town.checkpoint()
+        case ("drain",):
+            town.worker.drain()
+            assert town.checkpoint()
+        case ("compact",):
+            for log in town.bus.logs.values():
+                log.compact()
+        case ("crash", active):
+            town.active = set(active)
+            town.worker.crash()
+
+
+@seed(SEED)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.one_of(PUTS, PUTS, OTHERS), min_size=10, max_size=60))
+def test_whatever_was_cached_when_every_inbox_ends_as_its_select(tmp_path_factory, actions) -> None:
+    town = Town(tmp_path_factory.mktemp("cache"))
+    for action in actions:
+        act(town, action)
+    town.active = set(SELECTS)
+    town.worker.crash()
+    town.worker.drain()
+    town.check()
+
+
+def filled(folder: Path) -> Town:
+    town = Town(folder)
+    for number in range(40):
+        town.put(PERMITS.id, f"c{number}", f"c{number % 5}", gone=False)
+    for number in range(5):
+        town.put(ENTERPRISES.id, f"c{number}", None, gone=False)
+    town.worker.drain()
+    assert town.checkpoint()
+    return town
+
+
+def evaluated(town: Town) -> int:
+    """How many rows a restart has to evaluate."""
+    town.worker.crash()
+    source = town.worker._stage._sources[PERMITS.id]
+    rows = 0
+    evaluate = source.evaluate
+
+    def counted(lot, now_ms):
+        nonlocal rows
+        rows += len(lot)
+        return evaluate(lot, now_ms)
+
+    source.evaluate = counted
+    town.worker.drain()
+    town.check()
+    return rows
+
+
+def test_a_start_from_a_checkpoint_evaluates_what_changed_since_and_no_more(tmp_path: Path) -> None:
+    town = filled(tmp_path)
+    assert evaluated(town) == 0
+    town.put(PERMITS.id, "c1", None, gone=False)
+    town.put(ENTERPRISES.id, "c2", None, gone=False)
+    assert evaluated(town) == 1 + 8
+
+
+@pytest.mark.parametrize("harm", ["other topics", "half a manifest", "shorter topics", "another engine"])
+def test_a_checkpoint_that_does_not_hold_is_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str) -> None:
+    town = filled(tmp_path)
+    manifest = tmp_path / "current" / "manifest.json"
+    match harm:
+        case "other topics":
+            town.broker.generation = 2
+        case "half a manifest":
+            manifest.write_bytes(manifest.read_bytes()[:100])
+        case "shorter topics":
+            monkeypatch.setattr(Broker, "ends", lambda _, partitions: dict.fromkeys(partitions, 0))
+        case "another engine":
+            monkeypatch.setattr(cache, "ENGINE", 99)
+    assert evaluated(town) >= 40
