@@ -266,3 +266,12 @@ def test_a_checkpoint_that_does_not_hold_is_as_none(tmp_path: Path, monkeypatch:
         case "another engine":
             monkeypatch.setattr(cache, "ENGINE", 99)
     assert evaluated(town) >= 40
+
+
+def test_what_another_worker_wrote_since_is_compared_again(tmp_path: Path) -> None:
+    """As one did that went by another SELECT meanwhile: neither the rows nor what they name have changed."""
+    town = filled(tmp_path)
+    view, inbox = VIEWS[1], town.bus.log(Partition(VIEWS[1].topic, ord("1") % PARTITIONS))
+    row = {"permit_no": "c1", "version": -1, "e": None}
+    inbox.append(b"c1", frame(INBOXES[1].schema_id, RowCodec(view.output).encode(row)), [("cause", b"other")], 0)
+    assert evaluated(town) == 1
