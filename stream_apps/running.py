@@ -30,6 +30,9 @@ FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 10.0
 HEALTHY_S = 30.0
 RULES_RETRY_S = 1.0
+# A batch is some hundred thousand small objects that die with it; looking for cycles among them costs more than all
+# the rest of the work on them.
+OBJECTS_BETWEEN_COLLECTIONS = 500_000
 
 R = TypeVar("R")
 
@@ -70,6 +73,7 @@ class Process:
         home: Path = given.home.resolve()
         process = cls(stage=stage, worker=given.worker, home=home, endpoints=Endpoints.load(home), principal=principal)
         logs.configure(process.name, Settings().log_level)
+        gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
         return process
 
     def run(self, rules: tuple[Topic, ...], make_worker: Callable[[Follower], tuple[Worker, Rules[R]]]) -> None:

@@ -22,14 +22,8 @@ TRANSACTION_TIMEOUT_S = 10.0
 GroupMetadata = object
 
 
-class Output(NamedTuple):
-    """One record to write. ``value`` None is a deletion."""
-
-    to: Partition
-    key: bytes
-    value: bytes | None
-    headers: Headers
-    timestamp_ms: int
+# One record to write: where to, key, value, headers, time in milliseconds. A value of None is a deletion.
+Output = tuple[Partition, bytes, bytes | None, Headers, int]
 
 
 class _Asked(NamedTuple):

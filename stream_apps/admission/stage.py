@@ -250,7 +250,7 @@ class Admission:
             return []
         versions[key] = version
         timestamp_ms = min(int(event.time.timestamp() * 1000), now_ms)
-        return [Output(to, key, value, _record_headers(event), timestamp_ms)]
+        return [(to, key, value, _record_headers(event), timestamp_ms)]
 
 
 def _records(changes: Partition) -> Partition:
@@ -291,4 +291,4 @@ def _parked(examined: _Examined, index: int, fault: Unacceptable, now_ms: int) -
         value=examined.values[index],
     )
     to = Partition(examined.dataset.id.quarantine, ANY_PARTITION)
-    return Output(to, parked.key(), parked.value, list(parked.headers()), now_ms)
+    return to, parked.key(), parked.value, list(parked.headers()), now_ms

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from civicbus.errors import Unacceptable
-from civicbus.events import CAUSE
+from civicbus.events import CAUSE, Headers
 from civicbus.names import AgreementId
 from civicbus.reasons import Reason
 from civicbus.schemas.agreement import KeyMode
@@ -60,16 +60,19 @@ class Inbox:
     def hashed(self) -> bool:
         return self.view.key_mode is KeyMode.HASHED
 
-    def encoded(self, rows: pa.RecordBatch) -> Sequence[bytes | Unacceptable]:
-        """The rows' values, and the fault of each row that no inbox can hold."""
+    def encoded(self, rows: pa.RecordBatch) -> tuple[Sequence[bytes], dict[int, Unacceptable]]:
+        """The values of the rows that the inbox can hold, and the fault of each other row, by its place."""
         try:
-            values: Sequence[bytes | Unacceptable] = self.codec.encode_framed(self.schema_id, rows)
+            values = self.codec.encode_framed(self.schema_id, rows)
         except Unacceptable:
-            each = self.codec.encode_each(rows)
-            values = [value if isinstance(value, Unacceptable) else framed(self.schema_id, value) for value in each]
-        if max((len(value) for value in values if isinstance(value, bytes)), default=0) <= LARGEST_ROW_BYTES:
-            return values
-        return [_bounded(value) for value in values]
+            return _divided(self._each(rows))
+        if max(map(len, values), default=0) > LARGEST_ROW_BYTES:
+            return _divided([_bounded(value) for value in values])
+        return values, {}
+
+    def _each(self, rows: pa.RecordBatch) -> list[bytes | Unacceptable]:
+        each = self.codec.encode_each(rows)
+        return [value if isinstance(value, Unacceptable) else _bounded(framed(self.schema_id, value)) for value in each]
 
 
 @dataclass(slots=True)
@@ -152,7 +155,7 @@ class Sent:
         gone = [key for key, digest in held.items() if digest != _NOTHING]
         self._tombstones.inc(len(gone))
         to = self.output(partition)
-        return [Output(to, key, None, [(CAUSE, SWEPT)], now_ms) for key in gone]
+        return [(to, key, None, [(CAUSE, SWEPT)], now_ms) for key in gone]
 
     def upserts(self, lot: Lot, values: Sequence[bytes], written: Written) -> None:
         """What differs from the inbox."""
@@ -175,15 +178,18 @@ class Sent:
         self._write(leaving, [None] * len(leaving), written)
 
     def _write(self, lot: Lot, values: Iterable[bytes | None], written: Written) -> None:
-        topic, keys, hashed = self.inbox.view.topic, self._rows.keys, self.inbox.hashed
         partitions = self._rows.partitions.array[lot.slots].tolist()
-        to = {number: Partition(topic, number) for number in set(partitions)}
-        written.outputs += [
-            Output(to[number], self.inbox.key(keys[slot]) if hashed else keys[slot], value, [(CAUSE, cause)], time)
-            for slot, number, value, cause, time in zip(
-                lot.slots.tolist(), partitions, values, lot.causes.tolist(), lot.timestamps_ms.tolist(), strict=True
-            )
-        ]
+        to = {number: self.output(number) for number in set(partitions)}
+        keys = map(self._rows.keys.__getitem__, lot.slots.tolist())
+        headers: list[Headers] = [[(CAUSE, cause)] for cause in lot.causes.tolist()]
+        written.outputs += zip(
+            map(to.__getitem__, partitions),
+            map(self.inbox.key, keys) if self.inbox.hashed else keys,
+            values,
+            headers,
+            lot.timestamps_ms.tolist(),
+            strict=True,
+        )
         if lot.fresh.any():
             written.fresh.setdefault(self.inbox.view.agreement, []).extend(lot.timestamps_ms[lot.fresh].tolist())
 
@@ -193,7 +199,12 @@ def _digest(value: bytes) -> int:
     return xxh3_64_intdigest(value) or 1
 
 
-def _bounded(value: bytes | Unacceptable) -> bytes | Unacceptable:
-    if isinstance(value, bytes) and len(value) > LARGEST_ROW_BYTES:
+def _bounded(value: bytes) -> bytes | Unacceptable:
+    if len(value) > LARGEST_ROW_BYTES:
         return Unacceptable(Reason.TOO_LARGE, f"{len(value)} bytes, {LARGEST_ROW_BYTES} allowed")
     return value
+
+
+def _divided(values: Sequence[bytes | Unacceptable]) -> tuple[list[bytes], dict[int, Unacceptable]]:
+    faults = {place: value for place, value in enumerate(values) if isinstance(value, Unacceptable)}
+    return [value for value in values if isinstance(value, bytes)], faults

@@ -21,7 +21,7 @@ from civicbus.events import cause_of
 from civicbus.names import AgreementId, DatasetId
 from civicbus.quarantine import Parked
 from civicbus.schemas.codec.columns import ColumnCodec
-from civicbus.schemas.codec.frame import schema_id_of
+from civicbus.schemas.codec.frame import FRAME_BYTES, schema_id_of
 from civicbus.schemas.datasets import Dataset
 from civicbus.schemas.record_keys import record_keys
 from civicbus.schemas.sql.joins import Join
@@ -270,27 +270,21 @@ class Source:
         OVERFLOWS.labels(sent.inbox.view.agreement).inc(result.overflows)
         if len(result.rows):
             with timed("encode"):
-                values = sent.inbox.encoded(result.rows)
+                values, faults = sent.inbox.encoded(result.rows)
             with timed("compare"):
-                passing, values = self._without_faults(sent, lot.take(passes), values, written)
+                passing = self._without(faults, sent, lot.take(passes), written)
                 sent.upserts(passing, values, written)
         with timed("compare"):
             sent.tombstones(lot.take(~passes), written)
 
-    def _without_faults(
-        self, sent: Sent, lot: Lot, values: Sequence[bytes | Unacceptable], written: Written
-    ) -> tuple[Lot, Sequence[bytes]]:
+    def _without(self, faults: Mapping[int, Unacceptable], sent: Sent, lot: Lot, written: Written) -> Lot:
         """The rows but those that no inbox can hold: they are parked, and their earlier versions leave it."""
-        good = [value for value in values if isinstance(value, bytes)]
-        if len(good) == len(values):
-            return lot, good
-        is_good = np.array([isinstance(value, bytes) for value in values], np.bool_)
-        for place in np.flatnonzero(~is_good).tolist():
-            fault = values[place]
-            if isinstance(fault, Unacceptable):
-                written.outputs.append(self._parked(lot, place, fault, written))
-        sent.tombstones(lot.take(~is_good), written)
-        return lot.take(is_good), good
+        if not faults:
+            return lot
+        written.outputs += [self._parked(lot, place, fault, written) for place, fault in faults.items()]
+        faulty = np.isin(np.arange(len(lot)), [*faults])
+        sent.tombstones(lot.take(faulty), written)
+        return lot.take(~faulty)
 
     def _remove(self, lot: Lot, written: Written) -> None:
         """Records that are gone: their rows leave every inbox, and their slots are free.
@@ -318,7 +312,7 @@ class Source:
             value=self.rows.values[slot],
         )
         to = Partition(self.dataset.id.quarantine, ANY_PARTITION)
-        return Output(to, parked.key(), parked.value, list(parked.headers()), written.now_ms)
+        return to, parked.key(), parked.value, list(parked.headers()), written.now_ms
 
 
 def _naming(names: NDArray[np.int32], changed: Changed, count: int) -> Lot:
@@ -338,16 +332,16 @@ def _last_of_each(slots: Ints) -> Ints:
     return np.fromiter(last.values(), np.int64, len(last))
 
 
-def _by_schema(values: Sequence[bytes | None]) -> tuple[dict[int, list[int]], list[int]]:
+def _by_schema(values: Sequence[bytes | None]) -> tuple[Mapping[int, Sequence[int]], list[int]]:
     """The places of rows by their writer's schema, and those of deletions."""
+    frames = {value and value[:FRAME_BYTES] for value in values}
+    if len(frames) == 1 and None not in frames:
+        return {schema_id_of(values[0] or b""): range(len(values))}, []
     groups: dict[int, list[int]] = {}
-    gone: list[int] = []
     for place, value in enumerate(values):
-        if value is None:
-            gone.append(place)
-        else:
+        if value is not None:
             groups.setdefault(schema_id_of(value), []).append(place)
-    return groups, gone
+    return groups, [place for place, value in enumerate(values) if value is None]
 
 
 def _with_keys(batch: Batch) -> Batch:

@@ -44,7 +44,7 @@ class Broker:
 
 
 def output(number: int) -> Output:
-    return Output(Partition(Topic("inbox.market.large_sites"), number), b"key", b"value", [], 1)
+    return Partition(Topic("inbox.market.large_sites"), number), b"key", b"value", [], 1
 
 
 def test_outputs_and_offsets_are_committed_together_and_in_order() -> None:
