@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from xxhash import xxh3_64_intdigest
 
@@ -23,6 +23,8 @@ from civicbus.transport.partitions import LAST, Partition, offsets
 from civicbus.transport.resources import TopicSpec
 
 _GONE_WITHIN_S = 60.0
+_LEADER_TRIES = 50
+_NO_LEADER = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART}
 _QUIET = {"log_level": 2}
 _PRODUCER = _QUIET | {
     "linger.ms": 5,
@@ -112,7 +114,16 @@ class Bus:
     def ends_of(
         self, partitions: Iterable[Partition], isolation: IsolationLevel = IsolationLevel.READ_COMMITTED
     ) -> Marks:
-        return offsets(self.admin, partitions, LAST, isolation)
+        """The same, asked again while a topic that was made anew has no leader that we know of."""
+        asked = list(partitions)
+        for _ in range(_LEADER_TRIES):
+            try:
+                return offsets(self.admin, asked, LAST, isolation)
+            except KafkaException as exception:
+                if not exception.args[0].retriable() and exception.args[0].code() not in _NO_LEADER:
+                    raise
+                time.sleep(0.2)
+        raise Unavailable("the broker has no leader for a topic that was made anew")
 
     def partitions(self, topics: Iterable[Topic]) -> list[Partition]:
         seen = self.admin.list_topics(timeout=15).topics

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
-    """One engine, once. ``case``: how many agreements, in *many*. ``fault``: what was wrong with what it wrote."""
+    """One engine, once. ``case``: how many agreements, in *many*. ``fault``: what was wrong with what it wrote.
+
+    ``beyond``: messages that a reader saw beyond those that bring every row there once.
+    """
 
     workload: str
     engine: str
@@ -20,6 +23,7 @@ class Throughput:
     cpu_s: float
     broker_cpu_s: float
     case: str = ""
+    beyond: int = 0
     fault: str | None = None
     parts_s: Mapping[str, float] = field(default_factory=dict)
 

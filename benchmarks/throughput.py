@@ -105,7 +105,7 @@ class _Run:
         with started(self._engine.name, command, self._folder) as process:
             self._warm_up(process, topics)
             began_s, reached, cpu, parts_s = self._clocked(process, topics)
-        fault = self._fault(topics)
+        fault, beyond = self._looked_at(topics)
         self._clear(topics)
         return Throughput(
             workload=self._material.workload,
@@ -118,6 +118,7 @@ class _Run:
             cpu_s=cpu.engine_s,
             broker_cpu_s=cpu.broker_s,
             case=self._case,
+            beyond=beyond,
             fault=fault,
             parts_s=parts_s,
         )
@@ -192,14 +193,15 @@ class _Run:
         samples = [] if family is None else family.samples
         return {each.labels["part"]: each.value for each in samples if each.name == f"{PARTS}_total"}
 
-    def _fault(self, topics: Sequence[Topic]) -> str | None:
-        """What is wrong with the outputs, if anything is."""
-        expected = self._material.expected(self._engine, self._plan)
-        for topic, should_be in zip(topics, expected, strict=True):
+    def _looked_at(self, topics: Sequence[Topic]) -> tuple[str | None, int]:
+        """What is wrong with the outputs, if anything is; and how many messages there are beyond those needed."""
+        beyond = 0
+        for topic, should_be in zip(topics, self._material.expected(self._engine, self._plan), strict=True):
             found = self._bench.bus.found(topic, (CAUSE,))
-            if fault := should_be.fault_of(found, exactly_once=self._engine.exactly_once):
-                return f"{topic}: {fault}"
-        return None
+            if fault := should_be.fault_of(found):
+                return f"{topic}: {fault}", beyond
+            beyond += found.messages - should_be.messages
+        return None, beyond
 
     def _clear(self, topics: Sequence[Topic]) -> None:
         """The disk and the broker's attention are the next engine's."""

@@ -72,7 +72,7 @@ final class Topologies {
     Joined joined = new Joined(task.permits().schema(), output.schema());
     GlobalKTable<String, GenericRecord> enterprises =
         builder.globalTable(
-            task.enterprises().topic(), Materialized.with(KEY, new FramedAvro(task.enterprises())));
+            task.enterprises().topic(), materialized("enterprises", new FramedAvro(task.enterprises())));
     onlyCause(permits())
         .leftJoin(enterprises, (key, permit) -> codeOf(permit), joined::of)
         .to(output.topic(), Produced.with(KEY, new FramedAvro(output)));
@@ -95,11 +95,14 @@ final class Topologies {
 
   private KTable<String, GenericRecord> table(Task.Stream stream, String name) {
     FramedAvro rows = new FramedAvro(stream);
-    Materialized<String, GenericRecord, KeyValueStore<Bytes, byte[]>> store =
-        Materialized.<String, GenericRecord, KeyValueStore<Bytes, byte[]>>as(name)
-            .withKeySerde(KEY)
-            .withValueSerde(rows);
-    return builder.table(stream.topic(), Consumed.with(KEY, rows), store);
+    return builder.table(stream.topic(), Consumed.with(KEY, rows), materialized(name, rows));
+  }
+
+  private static Materialized<String, GenericRecord, KeyValueStore<Bytes, byte[]>> materialized(
+      String name, FramedAvro rows) {
+    return Materialized.<String, GenericRecord, KeyValueStore<Bytes, byte[]>>as(name)
+        .withKeySerde(KEY)
+        .withValueSerde(rows);
   }
 
   private static String codeOf(GenericRecord permit) {
