@@ -1,4 +1,4 @@
-"""What the harness does on the broker: topics made anew, backlogs that appear at one moment, marks, and reading back."""
+"""What the harness does on the broker: topics made anew, backlogs that appear at one moment, marks, reading back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 from xxhash import xxh3_64_intdigest
 
@@ -139,10 +147,14 @@ class Bus:
             return {}
         return {Partition(Topic(each.topic), each.partition): each.offset for each in found if each.offset >= 0}
 
+    def reader(self) -> Consumer:
+        """Reads committed, from where it is told to; ends are told."""
+        return confluent_consumer(self.endpoints, self.credentials, dict(_READER))
+
     def read(self, topic: Topic) -> Iterator[tuple[bytes, bytes | None, Headers]]:
         """Everything that a read-committed reader finds in a topic now."""
         partitions = self.partitions([topic])
-        consumer = confluent_consumer(self.endpoints, self.credentials, dict(_READER))
+        consumer = self.reader()
         consumer.assign([TopicPartition(*each, 0) for each in partitions])
         ended = 0
         while ended < len(partitions):

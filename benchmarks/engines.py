@@ -186,7 +186,7 @@ def command_of(bench: Bench, engine: Engine, task: Path) -> Command:
 
 
 def write_task(
-    bench: Bench, engine: Engine, workload: Workload, group: str, outputs: Sequence[Stream], folder: Path
+    bench: Bench, engine: Engine, *, workload: Workload, group: str, outputs: Sequence[Stream], folder: Path
 ) -> Path:
     """The file that tells a peer what to do."""
     task = folder / "task.json"

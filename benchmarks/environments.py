@@ -1,4 +1,4 @@
-"""Environments of the peers, under ``benchmarks/.environments``: made when they are missing or their pins have changed."""
+"""The peers' environments, under ``benchmarks/.environments``: made when one is missing or its pins have changed."""
 
 from __future__ import annotations
 

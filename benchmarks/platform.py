@@ -1,11 +1,11 @@
-"""The platform that a benchmark runs on: broker and registry of its own, the two datasets, and the agreements of a run."""
+"""The platform that a benchmark runs on: broker and registry, the two datasets, and the agreements of a run."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.bus import Bus
@@ -13,14 +13,14 @@ from benchmarks.measuring import cpu_seconds
 from benchmarks.peers.task import Codec, Stream
 from benchmarks.rows import ENTERPRISE_SCHEMA, ENTERPRISES, PERMIT_SCHEMA, PERMITS
 from benchmarks.workloads import SUBSCRIBER
-from civicbus.cli.activation import activate, published, revoke
+from civicbus.cli.activation import activate, published
 from civicbus.cli.applying import apply_catalogue
+from civicbus.infra import postgres
 from civicbus.infra.platform import RunningPlatform, start_platform
 from civicbus.infra.processes import Event, Notice
 from civicbus.infra.provision import provision_department
 from civicbus.infra.topics import dataset_topics, inbox_spec
-from civicbus.infra import postgres
-from civicbus.names import AgreementId, DatasetId, DepartmentId, Topic, value_subject
+from civicbus.names import AGREEMENTS_TOPIC, AgreementId, DatasetId, DepartmentId, Topic, value_subject
 from civicbus.schemas.agreement import Agreement
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.datasets import (
@@ -38,7 +38,7 @@ from civicbus.schemas.registry import Registry
 from civicbus.schemas.views import check
 from civicbus.secrets import OPERATOR, SecretStore
 from civicbus.settings import Endpoints, Settings, secrets_folder
-from civicbus.transport.resources import TopicSpec
+from civicbus.transport.compacted import put_all
 
 PARTITIONS = 4
 _TITLE = Title(zh="性能测试", en="Benchmark")
@@ -87,8 +87,9 @@ class Bench:
         """Let these agreements flow, and none else; their inboxes are empty."""
         there = published(self.endpoints, self.secrets).agreements
         wanted = {agreement.id for agreement in agreements}
-        for name in there.keys() - wanted:
-            revoke(self.endpoints, self.secrets, name)
+        ended = sorted(there.keys() - wanted)
+        credentials = self.secrets.read(OPERATOR)
+        put_all(self.endpoints, credentials, AGREEMENTS_TOPIC, ((name.encode(), None) for name in ended))
         self.bus.delete([agreement.topic for agreement in there.values()])
         activate(self.endpoints, self.secrets, agreements)
         return [self._output(agreement) for agreement in agreements]
@@ -105,10 +106,12 @@ class Bench:
         return Output(name=agreement.id, stream=stream)
 
 
-def output_spec(topic: Topic) -> TopicSpec:
-    """A peer's output topic, with the settings of an inbox."""
+def own_outputs(bench: Bench, name: str, inboxes: Sequence[Stream]) -> list[Stream]:
+    """Empty topics of a peer's own, like the inboxes that ours writes."""
+    outputs = [Stream(f"bench.{name}.{number}", inbox.schema, inbox.schema_id) for number, inbox in enumerate(inboxes)]
     like = inbox_spec(SUBSCRIBER, AgreementId("like"), PARTITIONS)
-    return TopicSpec(name=topic, partitions=PARTITIONS, configs=like.configs)
+    bench.bus.recreate([replace(like, name=Topic(output.topic)) for output in outputs])
+    return outputs
 
 
 @contextmanager

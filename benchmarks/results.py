@@ -69,9 +69,12 @@ class Run:
     began: str
     machine: str
     versions: Mapping[str, str]
-    options: Mapping[str, object]
+    quick: bool
+    rows: int
+    rounds: int
     minutes: float
-    skipped: Mapping[str, str]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
     throughput: tuple[Throughput, ...] = ()
     latency: tuple[Latency, ...] = ()
     restart: tuple[Restart, ...] = ()

@@ -24,7 +24,11 @@ _DAY = {"type": "int", "logicalType": "date"}
 _STATUSES = ("approved", "approved", "approved", "submitted", "refused", "withdrawn")
 _KINDS = ("new_building", "extension", "conversion", "demolition", "scaffolding")
 _DISTRICTS = ("harbour", "north", "old_town", "lakeside", "south", "airport", "university", "riverside")
-_PROJECTS = ("Residential quarter with nursery, block", "Logistics hall at the ring road, lot", "Repair of school, wing")
+_PROJECTS = (
+    "Residential quarter with nursery, block",
+    "Logistics hall at the ring road, lot",
+    "School, repair of wing",
+)
 _STREETS = ("Great Harbour Road", "Avenue of the Republic", "Eastern Canal Street", "Lane of the Three Wells")
 _PEOPLE = ("Wang Xiuying", "Li Guoqiang", "Zhang Min", "Liu Yang Construction", "Chen Jing", "Hope Foundation")
 _REMARKS = (

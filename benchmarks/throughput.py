@@ -11,19 +11,19 @@ The steps of a run:
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from shutil import rmtree
 
 import httpx
 from confluent_kafka import IsolationLevel
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.bus import Backlog, Marks, digest_of
+from benchmarks.bus import Backlog, digest_of
 from benchmarks.engines import Engine, Started, command_of, started, write_task
 from benchmarks.measuring import Cpu, Reached, Seen, watch
-from benchmarks.peers.task import CAUSE, Stream
-from benchmarks.platform import Bench, Output, output_spec
+from benchmarks.peers.task import CAUSE, Row, Stream
+from benchmarks.platform import Bench, own_outputs
 from benchmarks.results import Throughput
 from benchmarks.rows import ENTERPRISES, PERMITS, Rows, enterprise_changes
 from benchmarks.workloads import Expected, Oracle, Plan, Workload, inputs_of, plan
@@ -45,26 +45,9 @@ class Material:
     workload: Workload
     agreements: Sequence[Agreement]
     rows: Rows
-    oracle: Oracle
     measured: int
     warm: int
-
-    @classmethod
-    def make(
-        cls,
-        bench: Bench,
-        workload: Workload,
-        agreements: Sequence[Agreement],
-        rows: Rows,
-        measured: int,
-        warm: int,
-    ) -> Material:
-        outputs = bench.have(agreements)
-        encoders = [output.codec.encode for output in outputs]
-        oracle = Oracle(workload, measured + warm, rows.enterprises, encoders)
-        return cls(
-            workload=workload, agreements=agreements, rows=rows, oracle=oracle, measured=measured, warm=warm
-        )
+    oracle: Oracle
 
     def plan(self, engine: Engine) -> Plan:
         return plan(
@@ -73,6 +56,18 @@ class Material:
 
     def expected(self, engine: Engine, done: Plan) -> list[Expected]:
         return [_copied(self.rows, done)] if engine.copies else self.oracle.expected(done)
+
+
+def oracle_of(bench: Bench, workload: Workload, agreements: Sequence[Agreement], rows: Rows) -> Oracle:
+    """What should come of these rows, by the schemas that the agreements have on this platform."""
+    if workload is Workload.MANY:
+        return Oracle(workload, len(rows.keys), rows.enterprises, [_nothing] * len(agreements))
+    encoders = [output.codec.encode for output in bench.have(agreements)]
+    return Oracle(workload, len(rows.keys), rows.enterprises, encoders)
+
+
+def _nothing(_: Row) -> bytes:
+    return b""
 
 
 def _copied(rows: Rows, done: Plan) -> Expected:
@@ -99,7 +94,12 @@ class _Run:
         outputs = self._prepare()
         topics = [Topic(output.topic) for output in outputs]
         task = write_task(
-            self._bench, self._engine, self._material.workload, self._group, outputs, self._folder
+            self._bench,
+            self._engine,
+            workload=self._material.workload,
+            group=self._group,
+            outputs=outputs,
+            folder=self._folder,
         )
         command = command_of(self._bench, self._engine, task)
         with started(self._engine.name, command, self._folder) as process:
@@ -134,50 +134,51 @@ class _Run:
             everyone = range(self._plan.enterprises)
             changes = enterprise_changes(everyone, 0, self._bench.enterprises.schema_id)
             self._bench.bus.publish(Backlog(ENTERPRISES.records, changes))
-        return [output.stream for output in outputs] if self._engine.ours else self._own_outputs(outputs)
-
-    def _own_outputs(self, outputs: Sequence[Output]) -> list[Stream]:
-        """Topics of a peer's own beside the inboxes."""
-        streams = [output.stream for output in (outputs[:1] if self._engine.copies else outputs)]
-        renamed = [
-            Stream(f"bench.{self._engine.name}.{number}", each.schema, each.schema_id)
-            for number, each in enumerate(streams)
-        ]
-        self._bench.bus.recreate([output_spec(Topic(each.topic)) for each in renamed])
-        return renamed
+        streams = [output.stream for output in outputs]
+        if self._engine.ours:
+            return streams
+        return own_outputs(self._bench, self._engine.name, streams[:1] if self._engine.copies else streams)
 
     def _warm_up(self, process: Started, topics: Sequence[Topic]) -> None:
         bus = self._bench.bus
         bus.publish(Backlog(self._records, self._material.rows.changes(self._plan.warm)))
-        marks = bus.ends([self._records], IsolationLevel.READ_UNCOMMITTED)
-        self._watched(process, topics, marks, WARM_WITHIN_S)
+        warm = replace(self._plan, measured=(), changing=range(0))
+        self._watched(process, self._look(process, topics, warm), WARM_WITHIN_S)
 
-    def _clocked(
-        self, process: Started, topics: Sequence[Topic]
-    ) -> tuple[float, Reached, Cpu, dict[str, float]]:
+    def _clocked(self, process: Started, topics: Sequence[Topic]) -> tuple[float, Reached, Cpu, dict[str, float]]:
         bus = self._bench.bus
         backlogs = [Backlog(self._records, self._material.rows.changes(self._plan.measured))]
         if self._plan.changing:
             changes = enterprise_changes(self._plan.changing, 1, self._bench.enterprises.schema_id)
             backlogs.append(Backlog(ENTERPRISES.records, changes))
         show = bus.hidden(*backlogs)
-        marks = bus.ends([self._records], IsolationLevel.READ_UNCOMMITTED)
+        look = self._look(process, topics, self._plan)
         time.sleep(BEFORE_THE_CLOCK_S)
         parts_s = self._parts_s()
         cpu, began_s = self._cpu(process), time.monotonic()
         show()
-        reached = self._watched(process, topics, marks, DONE_WITHIN_S)
+        reached = self._watched(process, look, DONE_WITHIN_S)
         return began_s, reached, reached.cpu - cpu, _grown(parts_s, self._parts_s())
 
-    def _watched(self, process: Started, topics: Sequence[Topic], marks: Marks, within_s: float) -> Reached:
+    def _look(self, process: Started, topics: Sequence[Topic], done: Plan) -> Callable[[], Seen]:
+        """What looks whether everything of the plan is worked off. Made before a hidden backlog is shown: the ends
+        are then those of the last records, which every engine commits, and not those of the markers behind them."""
+        bus = self._bench.bus
+        inputs = bus.ends([self._records], IsolationLevel.READ_UNCOMMITTED)
+        outputs = bus.partitions(topics)
+        messages = sum(each.messages for each in self._material.expected(self._engine, done))
+
         def look() -> Seen:
             process.must_run()
-            committed = bus.committed(self._group, marks) if self._engine.commits else marks
-            passed = all(committed.get(partition, 0) >= mark for partition, mark in marks.items())
-            return Seen(passed=passed, state=bus.ends_of(partitions))
+            ends = bus.ends_of(outputs)
+            if not self._engine.commits:
+                return Seen(passed=sum(ends.values()) >= messages, state=ends)
+            committed = bus.committed(self._group, inputs)
+            return Seen(passed=all(committed.get(each, 0) >= end for each, end in inputs.items()), state=ends)
 
-        bus = self._bench.bus
-        partitions = bus.partitions(topics)
+        return look
+
+    def _watched(self, process: Started, look: Callable[[], Seen], within_s: float) -> Reached:
         return watch(look, lambda: self._cpu(process), settle_s=self._engine.settle_s, within_s=within_s)
 
     def _cpu(self, process: Started) -> Cpu:
@@ -213,4 +214,3 @@ class _Run:
 
 def _grown(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
     return {part: value - before.get(part, 0.0) for part, value in after.items()}
-

@@ -162,7 +162,7 @@ class Oracle:
     def __init__(self, workload: Workload, count: int, enterprises: int, encoders: Sequence[Encode]) -> None:
         versions = (0, 1) if workload is Workload.BOTH_SIDES else (0,)
         self._digests = [np.zeros((len(encoders), count), dtype=np.uint64) for _ in versions]
-        for number in range(count):
+        for number in range(0 if workload is Workload.MANY else count):
             row = permit(number, enterprises)
             key = row["permit_no"].encode()
             for version, digests in zip(versions, self._digests, strict=True):
@@ -188,8 +188,5 @@ def _values(
     if workload in {Workload.ENRICH, Workload.BOTH_SIDES}:
         yield encoders[0](joined(row, enterprise(enterprise_number, version)))
         return
-    if workload is Workload.PROJECT:
-        for rule, encode in zip(PROJECT, encoders, strict=True):
-            yield encode(row) if rule(row) else None
-        return
-    yield from (None for _ in encoders)
+    for rule, encode in zip(PROJECT, encoders, strict=True):
+        yield encode(row) if rule(row) else None

@@ -50,9 +50,7 @@ RAW = {"key_serializer": "raw", "value_serializer": "raw"}
 
 
 def _application(task: Task) -> faust.App:
-    credentials = faust.SASLCredentials(
-        username=task.username, password=task.password, mechanism=task.sasl_mechanism
-    )
+    credentials = faust.SASLCredentials(username=task.username, password=task.password, mechanism=task.sasl_mechanism)
     return faust.App(
         task.group,
         broker=f"kafka://{task.bootstrap_servers}",

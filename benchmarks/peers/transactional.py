@@ -70,7 +70,7 @@ class _Loop:
         while True:
             try:
                 self._producer.produce(topic, value, key, partition, headers=headers)
-                return
+                break
             except BufferError:
                 self._producer.poll(0.05)
 

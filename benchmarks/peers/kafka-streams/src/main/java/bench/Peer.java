@@ -8,6 +8,7 @@ import org.apache.kafka.clients.producer.ProducerConfig;
 import org.apache.kafka.common.config.SaslConfigs;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsConfig;
+import org.apache.kafka.streams.state.BuiltInDslStoreSuppliers;
 
 /** Kafka Streams, exactly once, until SIGTERM. */
 public final class Peer {
@@ -48,12 +49,10 @@ public final class Peer {
         SaslConfigs.SASL_JAAS_CONFIG,
         "org.apache.kafka.common.security.scram.ScramLoginModule required username=\"%s\" password=\"%s\";"
             .formatted(task.username(), task.password()));
-    String stores = System.getProperty("bench.stores");
-    if ("memory".equals(stores)) {
-      settings.put(
-          StreamsConfig.DSL_STORE_SUPPLIERS_CLASS_CONFIG,
-          "org.apache.kafka.streams.state.BuiltInDslStoreSuppliers$InMemoryDslStoreSuppliers");
-    }
+    // Stores in memory, with their changelog topics: faster than RocksDB in every workload here.
+    settings.put(
+        StreamsConfig.DSL_STORE_SUPPLIERS_CLASS_CONFIG,
+        BuiltInDslStoreSuppliers.InMemoryDslStoreSuppliers.class);
     return settings;
   }
 }
