@@ -99,7 +99,7 @@ class Bench:
         self.bus.recreate([spec for dataset in datasets for spec in dataset_topics(_dataset(dataset))])
 
     def _output(self, agreement: Agreement) -> Output:
-        view = check(agreement, _catalogue())
+        view = check(agreement, catalogue())
         with Registry(self.endpoints.registry_url) as registry:
             schema_id = registry.register(value_subject(view.topic), view.output)
         stream = Stream(topic=view.topic, schema=view.output.text, schema_id=schema_id)
@@ -134,9 +134,9 @@ def _pass_on(notice: Notice, tell: Tell) -> None:
 
 def _furnished(platform: RunningPlatform) -> Bench:
     endpoints, secrets = platform.endpoints, SecretStore(secrets_folder(platform.home))
-    catalogue = _catalogue()
-    provision_department(endpoints, secrets, *catalogue.departments)
-    apply_catalogue(endpoints, secrets, catalogue)
+    entries = catalogue()
+    provision_department(endpoints, secrets, *entries.departments)
+    apply_catalogue(endpoints, secrets, entries)
     broker = next(each for each in platform.snapshot.processes if each.name == "kafka")
     assert broker.pid is not None
     with Registry(endpoints.registry_url) as registry:
@@ -158,7 +158,7 @@ def _furnished(platform: RunningPlatform) -> Bench:
 _SCHEMAS = {PERMITS: PERMIT_SCHEMA, ENTERPRISES: ENTERPRISE_SCHEMA}
 
 
-def _catalogue() -> Catalogue:
+def catalogue() -> Catalogue:
     parties = {dataset.department for dataset in _SCHEMAS} | {SUBSCRIBER}
     return Catalogue(
         departments={name: _department(name) for name in sorted(parties)},
