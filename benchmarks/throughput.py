@@ -142,7 +142,7 @@ class _Run:
     def _warm_up(self, process: Started, topics: Sequence[Topic]) -> None:
         bus = self._bench.bus
         bus.publish(Backlog(self._records, self._material.rows.changes(self._plan.warm)))
-        warm = replace(self._plan, measured=(), changing=range(0))
+        warm = replace(self._plan, measured=range(0), changing=range(0))
         self._watched(process, self._look(process, topics, warm), WARM_WITHIN_S)
 
     def _clocked(self, process: Started, topics: Sequence[Topic]) -> tuple[float, Reached, Cpu, dict[str, float]]:

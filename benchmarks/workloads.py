@@ -176,9 +176,14 @@ class Oracle:
 
     def _expected(self, output: int, done: Plan) -> Expected:
         before, after = self._digests[0][output], self._digests[-1][output]
-        final = np.concatenate([after[done.warm], before[done.measured]])
+        final = np.concatenate([after[_places(done.warm)], before[_places(done.measured)]])
         keys = int(np.count_nonzero(final))
         return Expected(messages=keys + done.again, keys=keys, digest=int(final.sum(dtype=np.uint64)))
+
+
+def _places(numbers: Sequence[int]) -> np.ndarray:
+    """An index of exactly these; numpy takes an empty tuple for everything."""
+    return np.asarray(numbers, dtype=np.intp)
 
 
 def _values(

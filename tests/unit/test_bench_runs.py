@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
@@ -76,6 +78,12 @@ def test_an_output_is_right_when_every_row_is_there_and_wrong_when_one_is_not() 
         Found(messages=right.messages, keys=right.keys, digest=right.digest, strange_headers=1),
     ):
         assert expected[0].fault_of(wrong) is not None
+
+
+def test_before_anything_is_measured_only_the_warm_rows_are_expected() -> None:
+    judge, done, _ = oracle()
+    warm = judge.expected(replace(done, measured=range(0)))
+    assert [each.keys for each in warm] == [sum(rule(permit(n, 40)) for n in range(300, 400)) for rule in PROJECT]
 
 
 class Clock:
