@@ -8,7 +8,7 @@ ARGS ?=
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check docs format lock clean
+.PHONY: help install demo test test-all bench check docs format lock clean
 
 help: ## Say what the targets do.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test-all: ## The tests on each Python that is found; missing ones are named as s
 			$(MAKE) test PYTHON=python$$version VENV=.venv-$$version || exit 1; tested="$$tested $$version"; \
 		else echo "skipped: python$$version is not installed"; fi; \
 	done; test -n "$$tested" && echo "tested on Python$$tested"
+
+bench: install ## Measure civicbus beside its peers, and write docs/benchmarks.md. ARGS="--quick".
+	$(BIN)/python -m benchmarks --page $(ARGS)
 
 check: install ## Style, types and import rules.
 	$(BIN)/ruff check .

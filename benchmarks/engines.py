@@ -1,0 +1,207 @@
+"""The engines, each as the command that starts it and what has to be known to treat it fairly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.environments import PEERS, Command, Missing, kafka_streams, python_peer
+from benchmarks.measuring import cpu_seconds
+from benchmarks.peers.task import Stream
+from benchmarks.platform import Bench, Tell
+from benchmarks.workloads import Workload
+from civicbus.errors import Unavailable
+
+STOP_WITHIN_S = 20.0
+OURS = "civicbus"
+RAW = "raw"
+_THROUGHPUT = frozenset({Workload.PROJECT, Workload.ENRICH, Workload.BOTH_SIDES})
+_ONE_SIDE = frozenset({Workload.PROJECT, Workload.ENRICH})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """One engine. ``share`` of the rows is what it gets, where all of them would take it minutes.
+
+    ``settle_s``: so long nothing new must come before it counts as done. ``commits``: its committed offsets tell
+    how far it is. ``copies``: it writes one output, its input's bytes.
+    """
+
+    name: str
+    title: str
+    command: Command
+    workloads: frozenset[Workload]
+    threads: int = 1
+    share: float = 1.0
+    settle_s: float = 1.5
+    exactly_once: bool = True
+    commits: bool = True
+    copies: bool = False
+
+    @property
+    def ours(self) -> bool:
+        return self.name == OURS
+
+
+def available(names: Sequence[str], tell: Tell) -> tuple[list[Engine], dict[str, str]]:
+    """The engines of these names (all, where none is named), and why which peers cannot run here."""
+    engines: list[Engine] = []
+    skipped: dict[str, str] = {}
+    for family, make in _FAMILIES.items():
+        if names and family not in names:
+            continue
+        made = make(tell)
+        if isinstance(made, Missing):
+            skipped[family] = made.reason
+        else:
+            engines += made
+    return engines, skipped
+
+
+def _ours(_: Tell) -> list[Engine]:
+    command = (sys.executable, "-m", "civicbus.stream_apps.views")
+    return [Engine(name=OURS, title="civicbus", command=command, workloads=frozenset(Workload))]
+
+
+def _raw(_: Tell) -> list[Engine]:
+    command = (sys.executable, str(PEERS / "raw.py"))
+    return [Engine(name=RAW, title="raw pass-through", command=command, workloads=_ONE_SIDE, copies=True)]
+
+
+def _loop(_: Tell) -> list[Engine]:
+    command = (sys.executable, str(PEERS / "loop.py"))
+    return [Engine(name="loop", title="confluent-kafka and fastavro", command=command, workloads=_THROUGHPUT)]
+
+
+def _kafka_streams(tell: Tell) -> list[Engine] | Missing:
+    command = kafka_streams(tell)
+    if isinstance(command, Missing):
+        return command
+    return [
+        Engine(
+            name=f"{KAFKA_STREAMS}-{threads}",
+            title=f"Kafka Streams 4.2.1, {threads} thread{'s' if threads > 1 else ''}",
+            command=command,
+            workloads=_THROUGHPUT,
+            threads=threads,
+        )
+        for threads in (1, 2)
+    ]
+
+
+def _quixstreams(tell: Tell) -> list[Engine] | Missing:
+    python = python_peer("quixstreams", tell)
+    if isinstance(python, Missing):
+        return python
+    command = (*python, str(PEERS / "quixstreams_peer.py"))
+    return [Engine(name="quixstreams", title="quixstreams 3.28.1", command=command, workloads=_ONE_SIDE, share=0.4)]
+
+
+def _faust(tell: Tell) -> list[Engine] | Missing:
+    python = python_peer("faust", tell)
+    if isinstance(python, Missing):
+        return python
+    return [
+        Engine(
+            name="faust",
+            title="faust-streaming 0.15.3",
+            command=(*python, str(PEERS / "faust_peer.py")),
+            workloads=_ONE_SIDE,
+            share=0.05,
+            settle_s=5.0,
+            exactly_once=False,
+            commits=False,
+        )
+    ]
+
+
+KAFKA_STREAMS = "kafka-streams"
+_FAMILIES = {
+    OURS: _ours,
+    KAFKA_STREAMS: _kafka_streams,
+    "quixstreams": _quixstreams,
+    "faust": _faust,
+    "loop": _loop,
+    RAW: _raw,
+}
+FAMILIES = tuple(_FAMILIES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """An engine's process."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def cpu_s(self) -> float:
+        return cpu_seconds(self.process.pid)
+
+    def must_run(self) -> None:
+        """Raises Unavailable with its last words where it has ended."""
+        if self.process.poll() is not None:
+            words = self.log.read_text(errors="replace").strip()[-1500:]
+            raise Unavailable(f"{self.name} ended with status {self.process.returncode}:\n{words}")
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """In order, if it listens."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+
+
+@contextmanager
+def started(name: str, command: Sequence[str], folder: Path) -> Iterator[Started]:
+    """A process of a session of its own, so that Ctrl-C reaches it only through us; it is ended on the way out."""
+    log = folder / f"{name}.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, cwd=folder, start_new_session=True)
+    running = Started(name=name, process=process, log=log)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def command_of(bench: Bench, engine: Engine, task: Path) -> Command:
+    """What starts the engine: ours gets its home, a peer its task."""
+    return (*engine.command, "--home", str(bench.home)) if engine.ours else (*engine.command, str(task))
+
+
+def write_task(
+    bench: Bench, engine: Engine, *, workload: Workload, group: str, outputs: Sequence[Stream], folder: Path
+) -> Path:
+    """The file that tells a peer what to do."""
+    task = folder / "task.json"
+    document = {
+        "workload": workload,
+        "group": group,
+        "threads": engine.threads,
+        "folder": str(folder),
+        "bootstrap_servers": bench.endpoints.bootstrap_servers,
+        "security_protocol": bench.endpoints.security_protocol,
+        "sasl_mechanism": bench.endpoints.sasl_mechanism,
+        "secret": str(bench.secret_file),
+        "permits": asdict(bench.permits),
+        "enterprises": asdict(bench.enterprises),
+        "outputs": [asdict(output) for output in outputs],
+    }
+    task.write_text(json.dumps(document))
+    return task
