@@ -155,16 +155,22 @@ class Source:
 
     def work(self, most: int) -> Lot | None:
         """What is to be evaluated now: fresh changes, and as many dirty rows as there is room for."""
+        if not self.sent:
+            self.postpone()
+            return None
         fresh, self._fresh = self._fresh, []
         for lot in fresh:
             self._dirty.clean(lot.slots)
-            if not self.sent:
-                self._dirty.mark(lot)
-        if not self.sent:
-            return None
         room = max(most - sum(map(len, fresh)), most // 4)
         lots = fresh + self._dirty.take(room)
         return Lot.joined(lots) if any(map(len, lots)) else None
+
+    def postpone(self) -> None:
+        """Fresh changes wait among the dirty rows, each row once, however often it changes meanwhile."""
+        fresh, self._fresh = self._fresh, []
+        for lot in fresh:
+            self._dirty.clean(lot.slots)
+            self._dirty.mark(lot)
 
     def put_back(self, lot: Lot) -> None:
         """What could not be evaluated now is dirty."""

@@ -188,8 +188,8 @@ class Views:
         """Take everything in, then evaluate: fresh changes first, the rest in chunks."""
         now = self._clock()
         now_ms = int(now.timestamp() * 1000)
-        waiting = now < self._retry_at
         self._refresh_joined(now)
+        waiting = now < self._retry_at
         step = Step()
         self._keep_what_is_ready(step, now_ms)
         for batch in batches:
@@ -197,7 +197,9 @@ class Views:
                 step.outputs += self._sources[DatasetId.of(batch.partition.topic)].take_in(batch, now_ms)
                 step.touched.add(batch.partition)
         for source in self._sources.values():
-            if not waiting:
+            if waiting:
+                source.postpone()
+            else:
                 self._evaluate(source, step, now)
         step.more = now >= self._retry_at and any(source.has_dirty for source in self._sources.values())
         return step
