@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from xxhash import xxh3_64_intdigest
 
-from civicbus.errors import Unacceptable
+from civicbus.errors import Unacceptable, Unavailable
 from civicbus.events import CAUSE
 from civicbus.names import AgreementId
 from civicbus.reasons import Reason
@@ -52,6 +52,10 @@ class Inbox:
     def hashed(self) -> bool:
         return self.view.key_mode is KeyMode.HASHED
 
+    def has_keys_of(self, other: Inbox) -> bool:
+        """Whether both write the same key for a record."""
+        return self.hashed is other.hashed and (not self.hashed or self.secret == other.secret)
+
     def encoded(self, rows: pa.RecordBatch) -> Sequence[bytes | Unacceptable]:
         """The rows' values, and the fault of each row that no inbox can hold."""
         try:
@@ -89,6 +93,12 @@ class Sent:
 
     def output(self, partition: int) -> Partition:
         return Partition(self.inbox.view.topic, partition)
+
+    def change(self, inbox: Inbox) -> None:
+        """The view is another from now on; raises Unavailable where what is held has other keys than it."""
+        if not inbox.has_keys_of(self.inbox):
+            raise Unavailable(f"{inbox.view.topic}: its keys are others now, everything is read again")
+        self.inbox = inbox
 
     def drop(self) -> None:
         """The view ended."""

@@ -102,21 +102,22 @@ class Views:
 
     def _divide(self, source: Source, dataset: Dataset, inboxes: Sequence[Inbox]) -> None:
         """Which views stay, which end, and which are new to a source."""
-        known = {sent.inbox.view.agreement: sent for sent in _all(source)}
-        wanted = {inbox.view.agreement: inbox for inbox in inboxes}
-        for agreement in known.keys() - wanted.keys():
-            known.pop(agreement).drop()
-            log.info("view_ended", agreement=agreement)
+        known = {sent.inbox.view.topic: sent for sent in _all(source)}
+        wanted = {inbox.view.topic: inbox for inbox in inboxes}
+        for topic in known.keys() - wanted.keys():
+            ended = known.pop(topic)
+            ended.drop()
+            log.info("view_ended", agreement=ended.inbox.view.agreement)
         staying: list[Sent] = []
         coming: list[Sent] = []
-        for agreement, inbox in wanted.items():
-            sent = known.get(agreement)
+        for topic, inbox in wanted.items():
+            sent = known.get(topic)
             if sent is None:
                 coming.append(self._new(source, inbox))
             elif sent in source.sent and sent.inbox == inbox:
                 staying.append(sent)
             else:
-                sent.inbox = inbox
+                sent.change(inbox)
                 coming.append(sent)
         source.getting_ready = coming
         source.serve(dataset, staying, self._joined, writers(self._schema_of, dataset.schema))

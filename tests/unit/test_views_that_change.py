@@ -70,3 +70,20 @@ def test_rows_of_a_partition_that_moved_wait_where_joined_records_cannot_be_read
     act(known, Registry(answers=False), HandOver((0, 1)), turn(), turn(), turn(), Registry(answers=True))
     known.drain()
     check_promises(known)
+
+
+@pytest.mark.parametrize(("before", "after"), [(False, True), (True, False)])
+def test_an_inbox_whose_keys_become_hashed_or_plain_keeps_no_row_under_an_old_key(before: bool, after: bool) -> None:
+    known = city(Wish(PERMITS, (), "", before), publish(PERMITS, 0), publish(PERMITS, 1))
+    act(known, publish(PERMITS, 0, deletion=True), Agree("one", Wish(PERMITS, (), "", after)))
+    known.drain()
+    check_promises(known)
+
+
+@pytest.mark.parametrize("other", [PERMITS, ENTERPRISES])
+def test_an_agreement_that_is_driven_by_another_dataset_keeps_no_row_of_the_first(other: DatasetId) -> None:
+    first = ENTERPRISES if other is PERMITS else PERMITS
+    known = city(Wish(first, (), "", hashed=False), publish(PERMITS, 0), publish(ENTERPRISES, 0))
+    act(known, Agree("one", Wish(other, (), "", hashed=False)))
+    known.drain()
+    check_promises(known)
