@@ -105,7 +105,7 @@ class Source:
         self._live.add(number)
         slots = self.rows.of_partition(number)
         swept = [output for each in self.sent for output in each.sweep(number, slots, now_ms)]
-        self._mark_all(slots, SWEPT)
+        self._mark_all(slots, SWEPT, now_ms)
         return swept
 
     def make_all_dirty(self, cause: bytes, swept: Sent, now_ms: int) -> list[Output]:
@@ -114,7 +114,7 @@ class Source:
         for number in self._live:
             slots = self.rows.of_partition(number)
             outputs += swept.sweep(number, slots, now_ms)
-            self._mark_all(slots, cause)
+            self._mark_all(slots, cause, now_ms)
         return outputs
 
     def follow(self, joined: Joined, changed: Changed) -> None:
@@ -145,11 +145,16 @@ class Source:
         else:
             self.rows.causes.array[slots] = causes
 
-    def _mark_all(self, slots: Ints, cause: bytes) -> None:
-        """Rows that were read and not yet evaluated have a cause of their own; the others this one."""
+    def _mark_all(self, slots: Ints, cause: bytes, now_ms: int) -> None:
+        """Rows that were read and not yet evaluated have a cause of their own, the others this one.
+
+        What is in an inbox and was never read as a record has no time but the present.
+        """
         causes = self.rows.causes.array[slots]
         causes[causes == None] = cause  # noqa: E711 - item by item
-        self._dirty.mark(Lot.of(slots, causes, self.rows.timestamps.array[slots], fresh=False))
+        unread = self.rows.offsets.array[slots] == NOWHERE
+        times = np.where(unread, now_ms, self.rows.timestamps.array[slots])
+        self._dirty.mark(Lot.of(slots, causes, times, fresh=False))
 
     # Evaluating.
 

@@ -87,3 +87,13 @@ def test_an_agreement_that_is_driven_by_another_dataset_keeps_no_row_of_the_firs
     act(known, Agree("one", Wish(other, (), "", hashed=False)))
     known.drain()
     check_promises(known)
+
+
+def test_a_row_without_a_record_leaves_the_inbox_with_the_time_of_its_leaving() -> None:
+    known = city(PLAIN, publish(PERMITS, 0), publish(PERMITS, 1))
+    for log in known.logs(PERMITS.records):
+        log.entries = [entry for entry in log.entries if entry.key != b"a"]
+    known.workers["first"].crash()
+    known.drain()
+    leaving = [entry for topic in known.topics for log in known.logs(topic) for entry in log.history if not entry.value]
+    assert [(entry.key, entry.timestamp_ms > 0) for entry in leaving] == [(b"a", True)]
