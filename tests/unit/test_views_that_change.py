@@ -97,3 +97,15 @@ def test_a_row_without_a_record_leaves_the_inbox_with_the_time_of_its_leaving() 
     known.drain()
     leaving = [entry for topic in known.topics for log in known.logs(topic) for entry in log.history if not entry.value]
     assert [(entry.key, entry.timestamp_ms > 0) for entry in leaving] == [(b"a", True)]
+
+
+def test_a_joined_dataset_may_lose_a_field_that_no_view_reads_any_more() -> None:
+    with_remark, without = dataset(ENTERPRISES, 2), dataset(ENTERPRISES, 1)
+    joined = joined_views.Joined(with_remark, no_codec)
+    joined.serve(with_remark, {"credit_code", "remark"}, no_codec)
+    joined.serve(without, {"credit_code", "text"}, no_codec)
+    assert joined.gather(joined.slots([b"x"])).schema.names == ["credit_code", "text"]
+
+
+def no_codec(schema_id: int) -> ColumnCodec:
+    raise AssertionError(f"there is no row of schema {schema_id}")
