@@ -360,7 +360,8 @@ class City:
         still = 0
         for _ in range(TOO_MANY_ROUNDS):
             self.now += 4 * A_TURN
-            still = 0 if any([worker.turn() for worker in self.workers.values()]) else still + 1
+            moved = [worker.turn() for worker in self.workers.values()]
+            still = 0 if any(moved) else still + 1
             if still == 2:
                 return
         raise Unfulfilled("the workers do not come to rest")

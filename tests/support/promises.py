@@ -43,7 +43,7 @@ def check_records(city: City) -> None:
 
 
 def check_inbox(city: City, name: str, wish: Wish, law: duckdb.DuckDBPyConnection) -> None:
-    """Promise 2: the latest state of the inbox is what DuckDB makes of the SELECT, and each row has its record's key."""
+    """Promise 2: the inbox's latest state is what DuckDB makes of the SELECT, each row under its record's key."""
     view = view_of(name, wish, city.versions)
     state = city.state(view.topic)
     found = {key: tuple(decoded(value)[1].values()) for key, value in state.items()}

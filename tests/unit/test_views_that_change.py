@@ -1,4 +1,4 @@
-"""Agreements, schemas and workers change while the views flow: cases that random histories found, or that were feared."""
+"""Agreements, schemas and workers change while the views flow: what random histories found, or what was feared."""
 
 from __future__ import annotations
 
