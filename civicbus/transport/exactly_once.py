@@ -230,6 +230,10 @@ class Worker:
             new = {output: start for output, start in wanted.items() if output not in opened.outputs}
             opened.outputs = set(wanted)
             self._restore(new)
+            # What is read no more is waited for no more.
+            for unread in opened.awaited.keys() - wanted.keys() - self._readback.followed.keys():
+                del opened.awaited[unread]
+            self._flow_when_ready(partition)
         topics: list[str] = list(self._stage.inputs())
         if topics != self._topics:
             self._topics = topics

@@ -115,7 +115,9 @@ class _Output:
             column.expression.column if isinstance(column.expression, Field) else f"{number}:{place}"
             for place, column in enumerate(view.columns)
         ]
-        self._plain = [column.expression.column for column in view.columns if isinstance(column.expression, Field)]
+        plain = [column.expression.column for column in view.columns if isinstance(column.expression, Field)]
+        # A field may be shown under two names.
+        self._plain = list(dict.fromkeys(plain))
         computed = [column for column in view.columns if not isinstance(column.expression, Field)]
         self.reads = {field.column for column in computed for field in fields_of(column.expression)}
         self.computed = [

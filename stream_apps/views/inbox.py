@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from civicbus.errors import Unacceptable
+from civicbus.errors import Unacceptable, Unavailable
 from civicbus.events import CAUSE, Headers
 from civicbus.names import AgreementId
 from civicbus.reasons import Reason
@@ -59,6 +59,10 @@ class Inbox:
     @property
     def hashed(self) -> bool:
         return self.view.key_mode is KeyMode.HASHED
+
+    def has_keys_of(self, other: Inbox) -> bool:
+        """Whether both write the same key for a record."""
+        return self.hashed is other.hashed and (not self.hashed or self.secret == other.secret)
 
     def encoded(self, rows: pa.RecordBatch) -> tuple[Sequence[bytes], dict[int, Unacceptable]]:
         """The values of the rows that the inbox can hold, and the fault of each other row, by its place."""
@@ -105,6 +109,12 @@ class Sent:
 
     def output(self, partition: int) -> Partition:
         return Partition(self.inbox.view.topic, partition)
+
+    def change(self, inbox: Inbox) -> None:
+        """The view is another from now on; raises Unavailable where what is held has other keys than it."""
+        if not inbox.has_keys_of(self.inbox):
+            raise Unavailable(f"{inbox.view.topic}: its keys are others now, everything is read again")
+        self.inbox, self.known = inbox, set()
 
     def drop(self) -> None:
         """The view ended."""

@@ -92,7 +92,7 @@ class Joined:
         self._dataset, self._codec_of = dataset, codec_of
         if same:
             return
-        self._fields |= wanted
+        self._fields = wanted
         self._base = self._recent = pa.RecordBatch.from_pylist([], arrow_schema(dataset.schema)).select(
             sorted(self._fields)
         )

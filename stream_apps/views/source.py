@@ -151,7 +151,7 @@ class Source:
         for each in self.getting_ready:
             each.known.discard(number)
         swept = [output for each in self.sent for output in each.sweep(number, self.rows.of_partition(number), now_ms)]
-        self._mark(number, SWEPT, whole=any(number not in each.known for each in self.sent))
+        self._mark(number, SWEPT, now_ms, whole=any(number not in each.known for each in self.sent))
         return swept
 
     def make_dirty_for(self, sent: Sent, now_ms: int) -> list[Output]:
@@ -160,7 +160,7 @@ class Source:
         for number in self._live:
             outputs += sent.sweep(number, self.rows.of_partition(number), now_ms)
             cause = f"civicbus:{sent.inbox.view.agreement}:activated".encode()
-            self._mark(number, cause, whole=number not in sent.known)
+            self._mark(number, cause, now_ms, whole=number not in sent.known)
         return outputs
 
     def follow(self, joined: Joined, changed: Changed) -> None:
@@ -197,29 +197,40 @@ class Source:
         else:
             self.rows.causes.array[slots] = causes
 
-    def _mark(self, number: int, cause: bytes, *, whole: bool) -> None:
-        """A partition's rows are dirty: those that have a cause of their own, and where ``whole`` the others, too."""
+    def _mark(self, number: int, cause: bytes, now_ms: int, *, whole: bool) -> None:
+        """A partition's rows are dirty: those that have a cause of their own, and where ``whole`` the others, too.
+
+        What is in an inbox and was never read as a record has no time but the present.
+        """
         slots = self.rows.of_partition(number)
         if whole:
             self.rows.doubt(slots, cause)
         causes = self.rows.causes.array[slots]
-        marked = causes != None  # noqa: E711 - item by item
-        self._dirty.mark(Lot.of(slots[marked], causes[marked], self.rows.timestamps.array[slots[marked]], fresh=False))
+        marked = slots[causes != None]  # noqa: E711 - item by item
+        unread = self.rows.offsets.array[marked] == NOWHERE
+        times = np.where(unread, now_ms, self.rows.timestamps.array[marked])
+        self._dirty.mark(Lot.of(marked, self.rows.causes.array[marked], times, fresh=False))
 
     # Evaluating.
 
     def work(self, most: int) -> Lot | None:
         """What is to be evaluated now: fresh changes, and as many dirty rows as there is room for."""
+        if not self.sent:
+            self.postpone()
+            return None
         fresh, self._fresh = self._fresh, []
         for lot in fresh:
             self._dirty.clean(lot.slots)
-            if not self.sent:
-                self._dirty.mark(lot)
-        if not self.sent:
-            return None
         room = max(most - sum(map(len, fresh)), most // 4)
         lots = fresh + self._dirty.take(room)
         return Lot.joined(lots) if any(map(len, lots)) else None
+
+    def postpone(self) -> None:
+        """Fresh changes wait among the dirty rows, each row once, however often it changes meanwhile."""
+        fresh, self._fresh = self._fresh, []
+        for lot in fresh:
+            self._dirty.clean(lot.slots)
+            self._dirty.mark(lot)
 
     def put_back(self, lot: Lot) -> None:
         """What could not be evaluated now is dirty."""

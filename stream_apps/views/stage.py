@@ -111,21 +111,22 @@ class Views:
 
     def _divide(self, source: Source, dataset: Dataset, inboxes: Sequence[Inbox]) -> None:
         """Which views stay, which end, and which are new to a source."""
-        known = {sent.inbox.view.agreement: sent for sent in _all(source)}
-        wanted = {inbox.view.agreement: inbox for inbox in inboxes}
-        for agreement in known.keys() - wanted.keys():
-            known.pop(agreement).drop()
-            log.info("view_ended", agreement=agreement)
+        known = {sent.inbox.view.topic: sent for sent in _all(source)}
+        wanted = {inbox.view.topic: inbox for inbox in inboxes}
+        for topic in known.keys() - wanted.keys():
+            ended = known.pop(topic)
+            ended.drop()
+            log.info("view_ended", agreement=ended.inbox.view.agreement)
         staying: list[Sent] = []
         coming: list[Sent] = []
-        for agreement, inbox in wanted.items():
-            sent = known.get(agreement)
+        for topic, inbox in wanted.items():
+            sent = known.get(topic)
             if sent is None:
                 coming.append(self._new(source, inbox))
             elif sent in source.sent and sent.inbox == inbox:
                 staying.append(sent)
             else:
-                sent.inbox, sent.known = inbox, set()
+                sent.change(inbox)
                 coming.append(sent)
         source.serve(dataset, staying, coming, self._joined, writers(self._schema_of, dataset.schema))
 
@@ -204,8 +205,8 @@ class Views:
         """Take everything in, then evaluate: fresh changes first, the rest in chunks."""
         now = self._clock()
         now_ms = int(now.timestamp() * 1000)
-        waiting = now < self._retry_at
         self._refresh_joined(now)
+        waiting = now < self._retry_at
         step = Step()
         self._keep_what_is_ready(step, now_ms)
         for batch in batches:
@@ -213,7 +214,9 @@ class Views:
                 step.outputs += self._sources[DatasetId.of(batch.partition.topic)].take_in(batch, now_ms)
                 step.touched.add(batch.partition)
         for source in self._sources.values():
-            if not waiting:
+            if waiting:
+                source.postpone()
+            else:
                 self._evaluate(source, step, now)
         step.more = now >= self._retry_at and any(source.has_dirty for source in self._sources.values())
         return step

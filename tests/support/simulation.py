@@ -1,15 +1,41 @@
 """A bus in memory on which the real stages run: logs, transactions, crashes, hand-overs and compaction.
 
-It does what ``transport.exactly_once.Worker`` does with Kafka, step by step: a partition is opened by restoring
-its outputs, a step's outputs and offsets become visible together or not at all, and a crash forgets the stage.
+:class:`Worker` does what ``transport.exactly_once.Worker`` does with Kafka, step by step: a partition flows once its
+outputs are read back and what it follows is no older than what another worker may have read; a step's outputs and
+offsets become visible together or not at all; the group's generation fences who lost a partition; a crash forgets
+the stage.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from civicbus.errors import Unavailable
 from civicbus.events import Headers
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import ANY_PARTITION, Batch, Stage, Step
+
+
+class Fate(Enum):
+    PENDING = auto()
+    COMMITTED = auto()
+    ABORTED = auto()
+
+
+@dataclass(eq=False)
+class Transaction:
+    """What one instance writes together. ``asked``: the coordinator was told to commit, and will, whoever dies."""
+
+    name: str
+    fate: Fate = Fate.PENDING
+    asked: bool = False
+    offsets: dict[Partition, int] = field(default_factory=dict)
+    logs: set[Partition] = field(default_factory=set)
+
+
+NONE = Transaction("no transaction", Fate.COMMITTED)
 
 
 @dataclass(frozen=True)
@@ -19,30 +45,74 @@ class Entry:
     value: bytes | None
     headers: Headers
     timestamp_ms: int
+    transaction: Transaction = NONE
+
+    @property
+    def visible(self) -> bool:
+        return self.transaction.fate is Fate.COMMITTED
 
 
-@dataclass
 class Log:
-    """``entries`` is what compaction left; ``history`` is all that a reader could ever have seen."""
+    """``entries`` is what compaction left, of whatever fate; ``written`` all that ever was.
 
-    entries: list[Entry] = field(default_factory=list)
-    history: list[Entry] = field(default_factory=list)
+    ``end`` is that of a read-uncommitted reader; a transaction's decision takes an offset, too.
+    """
 
-    def append(self, key: bytes | None, value: bytes | None, headers: Headers, timestamp_ms: int) -> None:
-        entry = Entry(len(self.history), key, value, headers, timestamp_ms)
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.written: list[Entry] = []
+        self.end = 0
+
+    @property
+    def history(self) -> list[Entry]:
+        """All that a read-committed reader could ever have seen."""
+        return [entry for entry in self.written if entry.visible]
+
+    @property
+    def stable(self) -> int:
+        """The end of a read-committed reader: it stops before the first transaction that is not decided."""
+        pending = (entry.offset for entry in self.entries if entry.transaction.fate is Fate.PENDING)
+        return min(pending, default=self.end)
+
+    def append(
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        timestamp_ms: int,
+        transaction: Transaction = NONE,
+    ) -> None:
+        entry = Entry(self.end, key, value, headers, timestamp_ms, transaction)
         self.entries.append(entry)
-        self.history.append(entry)
+        self.written.append(entry)
+        self.end += 1
+
+    def read(self, start: int, limit: int | None = None) -> tuple[list[Entry], int, int | None]:
+        """What a read-committed reader gets from an offset on, its position after, and the end where it saw it."""
+        stable = self.stable
+        found = [entry for entry in self.entries if start <= entry.offset < stable and entry.visible]
+        if limit is not None and len(found) > limit:
+            taken = found[:limit]
+            return taken, taken[-1].offset + 1 if taken else start, None
+        return found, max(start, stable), stable
 
     def compact(self) -> None:
-        last = {entry.key: entry.offset for entry in self.entries}
-        self.entries = [entry for entry in self.entries if last[entry.key] == entry.offset]
+        """Of what is decided the last of each key stays."""
+        stable = self.stable
+        last = {entry.key: entry.offset for entry in self.entries if entry.offset < stable and entry.visible}
+        self.entries = [
+            entry for entry in self.entries if entry.offset >= stable or last.get(entry.key) == entry.offset
+        ]
 
     def state(self) -> dict[bytes, bytes]:
+        """The latest row of each key."""
         rows: dict[bytes, bytes] = {}
         for entry in self.entries:
-            if entry.key is not None and entry.value is not None:
+            if not entry.visible or entry.key is None:
+                continue
+            if entry.value is not None:
                 rows[entry.key] = entry.value
-            elif entry.key is not None:
+            else:
                 rows.pop(entry.key, None)
         return rows
 
@@ -50,113 +120,264 @@ class Log:
 class Bus:
     def __init__(self) -> None:
         self.logs: dict[Partition, Log] = {}
-        self.committed: dict[Partition, int] = {}
+        self._committed: dict[Partition, int] = {}
+        self._pending: list[Transaction] = []
 
     def log(self, partition: Partition) -> Log:
         return self.logs.setdefault(partition, Log())
 
+    def begin(self, name: str) -> Transaction:
+        transaction = Transaction(name)
+        self._pending.append(transaction)
+        return transaction
 
-class Worker:
-    """One member of a stage's group, with the partitions that the group gave it.
-
-    Its reading of followed partitions is a share of what stands in them; the end is told with the last of it.
-    """
-
-    def __init__(self, bus: Bus, make_stage: Callable[[], Stage], numbers: Iterable[int]) -> None:
-        self._bus = bus
-        self._make_stage = make_stage
-        self._numbers = tuple(numbers)
-        self.crash()
-
-    def crash(self) -> None:
-        """Everything in memory is gone; the partitions are opened again."""
-        self._stage = self._make_stage()
-        self._positions: dict[Partition, int] = {}
-        self._followed: dict[Partition, int] = {}
-        self._outputs: dict[Partition, set[Partition]] = {}
-        self._touched: set[Partition] = set()
-        self.adjust()
-
-    def own(self, numbers: Iterable[int]) -> None:
-        """A rebalance: these partitions of every input are this worker's from now on."""
-        self._numbers = tuple(numbers)
-        self.adjust()
-
-    def adjust(self) -> None:
-        """Take in changed rules, and open and close what is to be read now."""
-        self._stage.renew(to_the_end=True)
-        wanted = {Partition(topic, number) for topic in self._stage.inputs() for number in self._numbers}
-        for partition in self._positions.keys() - wanted:
-            del self._positions[partition], self._outputs[partition]
-            self._touched.discard(partition)
-            self._stage.close(partition)
-        self._follow()
-        for partition in sorted(wanted - self._positions.keys()):
-            self._open(partition)
-        for partition, known in self._outputs.items():
-            outputs = self._stage.outputs(partition)
-            for output in outputs.keys() - known:
-                self._restore(output, outputs[output])
-            self._outputs[partition] = set(outputs)
-
-    def _open(self, partition: Partition) -> None:
-        opening = self._stage.open(partition)
-        for output, start in opening.outputs.items():
-            self._restore(output, start)
-        self._outputs[partition] = set(opening.outputs)
-        for followed in self._followed:  # up to where another worker may have read them
-            self._read_followed(followed, None)
-        self._positions[partition] = self._bus.committed.get(partition, 0) if opening.start is None else opening.start
-
-    def _restore(self, output: Partition, start: int) -> None:
-        entries = [entry for entry in self._bus.log(output).entries if entry.offset >= start]
-        if entries:
-            self._stage.restore(_batch(output, entries, None))
-        self._stage.restored(output)
-
-    def _follow(self) -> None:
-        wanted = self._stage.followed()
-        self._followed = {partition: self._followed.get(partition, start) for partition, start in wanted.items()}
-
-    def _read_followed(self, partition: Partition, limit: int | None) -> bool:
-        log = self._bus.log(partition)
-        entries = [entry for entry in log.entries if entry.offset >= self._followed[partition]]
-        taken = entries[:limit]
-        end = len(log.history) if len(taken) == len(entries) else None
-        if taken:
-            self._followed[partition] = taken[-1].offset + 1
-        self._stage.follow(_batch(partition, taken, end))
-        return bool(taken)
-
-    def turn(self, limit: int = 1_000, *, lose_commit: bool = False) -> bool:
-        """One round over at most ``limit`` records a partition; says whether there was anything to do."""
-        followed = [self._read_followed(partition, limit) for partition in self._followed]
-        batches = [batch for partition in self._positions if (batch := self._read(partition, limit)) is not None]
-        step = self._stage.process(batches)
-        self._touched |= step.touched
-        if lose_commit:
-            self.crash()
-            return True
-        self._commit(step)
-        return bool(step.outputs or step.more or any(followed) or any(len(batch) for batch in batches))
-
-    def _read(self, partition: Partition, limit: int) -> Batch | None:
-        log = self._bus.log(partition)
-        entries = [entry for entry in log.entries if entry.offset >= self._positions[partition]]
-        taken = entries[:limit]
-        end = len(log.history) if len(taken) == len(entries) else None
-        if taken:
-            self._positions[partition] = taken[-1].offset + 1
-        return _batch(partition, taken, end) if taken or end is not None else None
-
-    def _commit(self, step: Step) -> None:
+    def write(self, step: Step, transaction: Transaction) -> None:
         for to, key, value, headers, timestamp_ms in step.outputs:
             place = to if to.number != ANY_PARTITION else Partition(to.topic, 0)
-            self._bus.log(place).append(key, value, headers, timestamp_ms)
-        for partition in self._touched:
-            self._bus.committed[partition] = self._positions[partition]
-        self._touched.clear()
-        self._stage.committed(step)
+            self.log(place).append(key, value, headers, timestamp_ms, transaction)
+            transaction.logs.add(place)
+
+    def decide(self, transaction: Transaction) -> None:
+        """Commit what was asked to be, abort the rest; either leaves a mark in every log that it wrote to."""
+        self._pending.remove(transaction)
+        transaction.fate = Fate.COMMITTED if transaction.asked else Fate.ABORTED
+        if transaction.asked:
+            self._committed |= transaction.offsets
+        for place in transaction.logs:
+            self.log(place).end += 1
+
+    def decide_all_of(self, name: str) -> None:
+        """``init_transactions``: what an older instance of the name left behind is decided."""
+        for transaction in [each for each in self._pending if each.name == name]:
+            self.decide(transaction)
+
+    def time_out(self) -> None:
+        """So much time goes by that no transaction is open any more."""
+        for transaction in list(self._pending):
+            self.decide(transaction)
+
+    def committed(self, partition: Partition) -> int:
+        """The group's offset; waits for the transactions that have one for the partition."""
+        for transaction in [each for each in self._pending if partition in each.offsets]:
+            self.decide(transaction)
+        return self._committed.get(partition, 0)
+
+
+@dataclass
+class Group:
+    """Which partitions each member has. Every change is a new generation; a member is of the one that it heard of."""
+
+    generation: int = 0
+    numbers: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def divide(self, numbers: Mapping[str, Iterable[int]]) -> None:
+        self.generation += 1
+        self.numbers |= {name: tuple(some) for name, some in numbers.items()}
+
+
+class Death(Enum):
+    """How far a transaction came when its process died."""
+
+    BEFORE = auto()
+    WRITTEN = auto()
+    OFFSETS_SENT = auto()
+    COMMIT_ASKED = auto()
+
+
+@dataclass
+class Opened:
+    """A partition that a worker owns. ``awaited``: what is read up to an offset before its input flows."""
+
+    outputs: set[Partition]
+    awaited: dict[Partition, int]
+    position: int
+
+
+class Worker:
+    """One member of a stage's group. ``down``: it died, and does nothing until it is restarted."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        make_stage: Callable[[], Stage],
+        numbers: Iterable[int],
+        group: Group | None = None,
+        name: str = "worker",
+    ) -> None:
+        self.name = name
+        self.bus = bus
+        self.group = Group() if group is None else group
+        self.group.divide({name: numbers})
+        self._make_stage = make_stage
+        self.crash()
+
+    # Its life.
+
+    def crash(self) -> None:
+        """Everything in memory is gone; another instance of the name takes its place in the group.
+
+        One that cannot begin, because the registry does not answer, stays down.
+        """
+        self.bus.decide_all_of(self.name)
+        self.stage = self._make_stage()
+        self.opened: dict[Partition, Opened] = {}
+        self.marks: dict[Partition, int] = {}
+        self.restoring: dict[Partition, int] = {}
+        self.followed: dict[Partition, int] = {}
+        self.touched: set[Partition] = set()
+        self.down = False
+        try:
+            self._adjust()
+            self.hear()
+        except Unavailable:
+            self.down = True
+
+    def hear(self) -> None:
+        """The group's callbacks: what was taken away is forgotten first, what was given is opened."""
+        self.generation = self.group.generation
+        self.topics = set(self.stage.inputs())
+        wanted = {Partition(topic, number) for topic in self.topics for number in self.group.numbers[self.name]}
+        self._revoke(sorted(self.opened.keys() - wanted))
+        self._assign(sorted(wanted - self.opened.keys()))
+
+    def _revoke(self, partitions: Iterable[Partition]) -> None:
+        for partition in partitions:
+            self._forget(self.opened.pop(partition).outputs)
+            self.touched.discard(partition)
+            self.stage.close(partition)
+
+    def _assign(self, partitions: Iterable[Partition]) -> None:
+        if partitions and self.stage.renew(to_the_end=True):
+            self._adjust()
+        inputs = self.stage.inputs()
+        for partition in [each for each in partitions if each.topic in inputs]:
+            committed = self.bus.committed(partition)
+            opening = self.stage.open(partition)
+            marks = self._restore(opening.outputs)
+            start = committed if opening.start is None else opening.start
+            self.opened[partition] = Opened(set(opening.outputs), marks | self.behind(), start)
+
+    def behind(self) -> dict[Partition, int]:
+        """Up to where another worker may have read what this one follows."""
+        ends = {followed: self.bus.log(followed).stable for followed in self.followed}
+        return {followed: end for followed, end in ends.items() if end > self.followed[followed]}
+
+    def _adjust(self) -> None:
+        """What the stage wants to read now."""
+        wanted = self.stage.followed()
+        self.followed = {partition: self.followed.get(partition, start) for partition, start in wanted.items()}
+        outputs = {partition: self.stage.outputs(partition) for partition in self.opened}
+        for partition, opened in self.opened.items():
+            self._forget(opened.outputs - outputs[partition].keys())
+        for partition, opened in self.opened.items():
+            new = {output: at for output, at in outputs[partition].items() if output not in opened.outputs}
+            opened.outputs = set(outputs[partition])
+            for unread in opened.awaited.keys() - opened.outputs - wanted.keys():
+                del opened.awaited[unread]
+            self._restore(new)
+
+    # Reading.
+
+    def mark(self, output: Partition) -> int:
+        """How far an output is read back: to where a read-uncommitted reader sees its end."""
+        return self.bus.log(output).end
+
+    def _restore(self, outputs: Mapping[Partition, int]) -> dict[Partition, int]:
+        marks = {output: self.mark(output) for output, start in outputs.items() if self.mark(output) > start}
+        self.marks |= marks
+        self.restoring |= {output: outputs[output] for output in marks}
+        for output in outputs.keys() - marks.keys():
+            self.stage.restored(output)
+        return marks
+
+    def _forget(self, outputs: Iterable[Partition]) -> None:
+        for output in self.marks.keys() & set(outputs):
+            del self.marks[output], self.restoring[output]
+
+    def _read_beside(self, limit: int | None) -> bool:
+        """A share of every output that is read back and of every followed partition."""
+        moved = False
+        for output, mark in list(self.marks.items()):
+            entries, position, end = self.bus.log(output).read(self.restoring[output], limit)
+            moved |= position > self.restoring[output]
+            self.restoring[output] = position
+            self.stage.restore(_batch(output, entries, end))
+            if position >= mark:
+                self._forget([output])
+                self.stage.restored(output)
+                self._no_longer_awaited(output, position)
+        for followed, start in list(self.followed.items()):
+            entries, position, end = self.bus.log(followed).read(start, limit)
+            moved |= position > start
+            self.followed[followed] = position
+            self.stage.follow(_batch(followed, entries, end))
+            self._no_longer_awaited(followed, position)
+        return moved
+
+    def _no_longer_awaited(self, partition: Partition, position: int) -> None:
+        for opened in self.opened.values():
+            if position >= opened.awaited.get(partition, position + 1):
+                del opened.awaited[partition]
+
+    def _poll(self, limit: int | None) -> list[Batch]:
+        batches = []
+        for partition, opened in self.opened.items():
+            if not opened.awaited:
+                entries, opened.position, end = self.bus.log(partition).read(opened.position, limit)
+                batches += [_batch(partition, entries, end)] if entries or end is not None else []
+        return batches
+
+    # Deciding.
+
+    def turn(self, limit: int | None = None, beside: int | None = None, death: Death | None = None) -> bool:
+        """One round over at most so many records a partition, and so many of those beside; says whether it moved."""
+        if self.down:
+            return False
+        try:
+            if self.stage.renew(to_the_end=False):
+                self._adjust()
+            if self.topics != set(self.stage.inputs()):
+                self.hear()
+            moved = self._read_beside(beside)
+            batches = self._poll(limit)
+            step = self.stage.process(batches)
+        except Unavailable:
+            self.crash()
+            return True
+        for partition, offset in step.waiting.items():
+            self.opened[partition].position = offset
+        self.touched |= step.touched
+        if step.outputs or any(map(len, batches)) or death:
+            self.commit(step, batches, death)
+        return moved or bool(step.outputs) or step.more or any(map(len, batches))
+
+    def commit(self, step: Step, batches: list[Batch], death: Death | None) -> None:
+        """Outputs, then offsets, which the group refuses to a member of an earlier generation, then the commit."""
+        if death is Death.BEFORE:
+            self.down = True
+            return
+        transaction = self.bus.begin(self.name)
+        self.bus.write(step, transaction)
+        if death is Death.WRITTEN:
+            self.down = True
+            return
+        offsets = {partition: self.opened[partition].position for partition in self.offered(batches)}
+        if offsets and self.generation != self.group.generation:
+            self.crash()
+            return
+        transaction.offsets |= offsets
+        self.touched.clear()
+        transaction.asked = death is not Death.OFFSETS_SENT
+        if death is not None:
+            self.down = True
+            return
+        self.bus.decide(transaction)
+        self.stage.committed(step)
+
+    def offered(self, batches: list[Batch]) -> set[Partition]:
+        """Whose offsets go with the outputs: all that were touched, whether a record of theirs was read or not."""
+        del batches
+        return self.touched
 
     def drain(self) -> None:
         while self.turn():

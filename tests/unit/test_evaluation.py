@@ -52,6 +52,11 @@ def test_each_view_has_its_own_rows_and_columns() -> None:
     assert everything.passes.tolist() == [True] * 4
 
 
+def test_a_field_may_be_shown_under_two_names() -> None:
+    (result,) = evaluated("SELECT permit_no, status, status AS state FROM construction.permits WHERE status = 'closed'")
+    assert result.rows.to_pylist() == [{"permit_no": "2", "status": "closed", "state": "closed"}]
+
+
 @pytest.mark.parametrize("others", [0, 50])
 def test_a_view_sees_its_rows_however_many_views_stand_beside_it(others: int) -> None:
     """Conditions are pruned by the values of a batch only where there are several."""

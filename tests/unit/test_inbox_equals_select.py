@@ -23,7 +23,7 @@ from civicbus.stream_apps.views.inbox import Inbox
 from civicbus.stream_apps.views.stage import Rules, Views
 from civicbus.transport.partitions import Partition
 from support.samples import PERMIT_SCHEMA, PERMITS, agreement, catalogue, permits
-from support.simulation import Bus, Entry, Log, Worker
+from support.simulation import Bus, Death, Entry, Log, Worker
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 PERMIT_ID = 7
@@ -136,7 +136,10 @@ class City:
             case Publish():
                 self.publish(action)
             case Turn():
-                self.workers[action.stage].turn(action.limit, lose_commit=action.lose_commit)
+                worker = self.workers[action.stage]
+                worker.turn(action.limit, death=Death.BEFORE if action.lose_commit else None)
+                if worker.down:
+                    worker.crash()
             case Crash():
                 self.workers[action.stage].crash()
             case Compact():

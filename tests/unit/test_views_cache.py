@@ -29,7 +29,7 @@ from civicbus.stream_apps.views.stage import Rules, Views
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import Positions
 from support.samples import agreement, catalogue, permits
-from support.simulation import Bus, Worker
+from support.simulation import Bus, Death, Worker
 
 SEED = int(os.environ.get("CIVICBUS_TEST_SEED", "0"))
 EXAMPLES = int(os.environ.get("CIVICBUS_TEST_EXAMPLES", "120"))
@@ -84,7 +84,7 @@ class Broker:
         return {topic: str(self.generation) for topic in topics}
 
     def ends(self, partitions: object) -> dict[Partition, int]:
-        return {partition: len(self.bus.log(partition).history) for partition in partitions}
+        return {partition: self.bus.log(partition).end for partition in partitions}
 
 
 class Town:
@@ -114,14 +114,13 @@ class Town:
         log.append(key.encode(), value, [("cause", str(self.versions).encode())], 0)
 
     def checkpoint(self) -> bool:
-        stage = self.worker._stage
-        if not stage.wants_checkpoint():
+        stage, opened = self.worker.stage, self.worker.opened
+        if any(each.awaited for each in opened.values()) or not stage.wants_checkpoint():
             return False
-        outputs = [output for each in self.worker._outputs.values() for output in each]
         positions = Positions(
-            inputs=dict(self.worker._positions),
-            outputs={output: len(self.bus.log(output).history) for output in outputs},
-            followed=dict(self.worker._followed),
+            inputs={partition: each.position for partition, each in opened.items()},
+            outputs={output: self.bus.log(output).end for each in opened.values() for output in each.outputs},
+            followed=dict(self.worker.followed),
         )
         stage.checkpoint(positions)
         stage._cache._writing.join()
@@ -188,7 +187,9 @@ def act(town: Town, action: tuple[object, ...]) -> None:
         case ("put", name, key, other, gone):
             town.put(name, key, other, gone=gone)
         case ("turn", limit, lose):
-            town.worker.turn(limit, lose_commit=lose)
+            town.worker.turn(limit, death=Death.WRITTEN if lose else None)
+            if lose:
+                town.worker.crash()
         case ("checkpoint",):
             town.checkpoint()
         case ("drain",):
@@ -229,7 +230,7 @@ def filled(folder: Path) -> Town:
 def evaluated(town: Town) -> int:
     """How many rows a restart has to evaluate."""
     town.worker.crash()
-    source = town.worker._stage._sources[PERMITS.id]
+    source = town.worker.stage._sources[PERMITS.id]
     rows = 0
     evaluate = source.evaluate
 
