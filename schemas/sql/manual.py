@@ -11,17 +11,21 @@ from civicbus.schemas.sql.types import Kind
 _HEAD = """\
 # The view language
 
-An agreement's SELECT says which rows and columns of a dataset a subscriber receives. It is kept true: when a record
-changes, the inbox follows.
+An agreement's SELECT says which rows and columns a subscriber receives. It is kept true: when a record changes, on
+whichever side of a join, the inbox follows.
 
 ```sql
-SELECT p.permit_no, p.status, mask(p.phone, 3, 4) AS phone, CAST(p.score AS DOUBLE) / 10 AS grade
+SELECT p.permit_no, p.status, e.name AS enterprise, mask(p.phone, 3, 4) AS phone, CAST(p.score AS DOUBLE) / 10 AS grade
 FROM   construction.permits AS p
+LEFT JOIN market.enterprises AS e ON e.credit_code = p.enterprise_code
 WHERE  p.status IN ('approved', 'closed') AND p.phone IS NOT NULL
 ```
 
-- One SELECT from one dataset, `<department>.<dataset>`, with an alias if you like. No `*`, DISTINCT, GROUP BY,
+- One SELECT from one driving dataset, `<department>.<dataset>`, with an alias if you like. No `*`, DISTINCT, GROUP BY,
   aggregate, window, ORDER BY, LIMIT, WITH, UNION or subquery: a view has one row for each record that passes WHERE.
+- Up to four joins, LEFT or INNER, each to the record of another dataset that the row names: ON sets every field of that
+  dataset's record key equal to a column of an earlier dataset, of the same type, joined by AND. A dataset may be there
+  twice, under two aliases. Every owner of a dataset consents.
 - A column is a field or an expression; an expression needs `AS <name>`. Names are `[a-z][a-z0-9_]*`.
 - The record key is the key of the inbox: select its fields as they are, or write `key: hashed` in the agreement.
 - Nothing depends on the clock or on chance.
