@@ -95,8 +95,10 @@ class Session:
         if material is None or not engines:
             return
         self._warm_the_broker(engines, material)
+        failed: set[str] = set()
         for round_, engine in _in_turns(engines, self.size.rounds):
-            self._measure(engine, material, round_)
+            if engine.name not in failed and not self._measure(engine, material, round_):
+                failed.add(engine.name)
 
     def _many(self, rows: Rows) -> None:
         ours = self._ours()
@@ -154,11 +156,13 @@ class Session:
 
     def _warm_the_broker(self, engines: Sequence[Engine], material: Material) -> None:
         """A run that is not counted: the broker's JVM compiles too."""
-        first = replace(engines[0], share=engines[0].share / 4)
+        fastest = next((each for each in engines if each.copies), engines[0])
+        first = replace(fastest, share=fastest.share / 4)
         self.tell(f"{material.workload}: a run that does not count, for the broker's sake")
         self._attempt("warming", lambda: throughput.measure(self.bench, first, material, -1))
 
-    def _measure(self, engine: Engine, material: Material, round_: int, case: str = "") -> None:
+    def _measure(self, engine: Engine, material: Material, round_: int, case: str = "") -> bool:
+        """Whether it came to its end; one that does not costs minutes each time."""
         what = f"{material.workload} {case} {round_}, {engine.title}".replace("  ", " ")
         found = self._attempt(what, lambda: throughput.measure(self.bench, engine, material, round_, case))
         if found is not None:
@@ -168,6 +172,7 @@ class Session:
                 f"{what}: {found.rows_a_second:,.0f} rows a second, {found.cpu_s_a_million:.1f} CPU s a million, "
                 f"{verdict}"
             )
+        return found is not None
 
     def _attempt(self, what: str, do: Callable[[], T]) -> T | None:
         """What it gives; a fault is noted, and the others go on."""
@@ -271,7 +276,8 @@ def _run(size: Size, workloads: Sequence[Workload], names: Sequence[str], home: 
 
 def main() -> None:
     """Run the command; Ctrl-C and SIGTERM end what was started, in order."""
-    signal.signal(signal.SIGTERM, _interrupted)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupted)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(benchmarks)
     try:

@@ -32,9 +32,10 @@ _METHOD = """\
   processors) and two datasets: permits of 15 fields and about 300 bytes behind the Confluent frame, in 4 partitions,
   each record with the headers `cause` and `sequence`; and enterprises of 6 fields. Every output record has one header,
   `cause`. Topics are made anew before each run.
-- **Live engines.** An engine is started, gets its partitions and works off {warm} before anything is measured. The
-  measured rows are then written into one open transaction, which a read-committed reader does not see, and the commit
-  of that transaction starts the clock: the whole backlog is there at one moment, and nothing else wants the processors.
+- **Live engines.** An engine is started, gets its partitions and works off a fifth as many rows as are measured (in
+  *both sides*, the first half of the permits) before anything is measured. The measured rows are then written into one
+  open transaction, which a read-committed reader does not see, and the commit of that transaction starts the clock: the
+  whole backlog is there at one moment, and nothing else wants the processors.
 - **Done** is when the committed offsets of the engine's group have passed the end of its input and nothing new becomes
   visible in its outputs; the clock shows when the last thing became visible. faust commits offsets of what it has not
   written yet, so of it only the outputs count. The processor time is that of the engine's own processes from the start
@@ -79,8 +80,7 @@ def text(run: Run) -> str:
     """The page."""
     quick = ", with `--quick`: **its figures mean nothing**" if run.quick else ""
     head = _HEAD.format(machine=run.machine, began=run.began, minutes=run.minutes, quick=quick)
-    method = _METHOD.format(warm="a fifth as many rows as are measured")
-    return "\n".join([head, *_results(run), method, *_circumstances(run)])
+    return "\n".join([head, *_results(run), _METHOD, *_circumstances(run)])
 
 
 def _results(run: Run) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from benchmarks.engines import OURS
 from benchmarks.results import Latency, Run, Throughput
-from benchmarks.targets import Figure, best_threads, figures
+from benchmarks.targets import Figure, best_threads, figures, pairs
 from benchmarks.workloads import Workload
 
 Item = TypeVar("Item")
@@ -37,13 +37,12 @@ def tables(run: Run) -> Iterator[tuple[str, list[str]]]:
 
 
 def _throughput(measured: Sequence[Throughput]) -> list[str]:
-    best = best_threads(measured, measured[0].workload)
-    ours = {each.round: each for each in measured if each.engine == OURS}
+    best = best_threads(measured)
     rows = []
     for engine, runs in _by_engine(measured):
         first = runs[0]
         chosen = " (the better)" if engine == best else ""
-        ratios = [ours[each.round].rows_a_second / each.rows_a_second for each in runs if each.round in ours]
+        ratios = [ours.rows_a_second / theirs.rows_a_second for ours, theirs in pairs(measured, engine)]
         rows.append(
             [
                 f"{first.title}{chosen}",

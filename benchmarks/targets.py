@@ -41,21 +41,24 @@ def figures(run: Run) -> list[Figure]:
     return [*_against_kafka_streams(run), *_against_raw(run), *_many(run), *_latency(run), *_restart(run)]
 
 
-def best_threads(measured: Iterable[Throughput], workload: str) -> str | None:
-    """The Kafka Streams engine with the higher median throughput in this workload."""
+def best_threads(measured: Iterable[Throughput]) -> str | None:
+    """Of one workload's runs, the Kafka Streams engine with the higher median throughput."""
     rates: dict[str, list[float]] = {}
     for each in measured:
-        if each.workload == workload and each.engine.startswith(KAFKA_STREAMS):
+        if each.engine.startswith(KAFKA_STREAMS):
             rates.setdefault(each.engine, []).append(each.rows_a_second)
     return max(rates, key=lambda engine: median(rates[engine]), default=None)
 
 
-def pairs(run: Run, workload: str, peer: str | None) -> list[tuple[Throughput, Throughput]]:
-    """Ours and the peer's of each round; only those whose outputs were right."""
-    found = {(each.engine, each.round): each for each in run.throughput if each.workload == workload}
-    rounds = sorted({number for engine, number in found if engine == OURS})
-    both = [(found[OURS, number], found[peer, number]) for number in rounds if (peer, number) in found]
-    return [(ours, theirs) for ours, theirs in both if ours.fault is None and theirs.fault is None]
+def pairs(measured: Iterable[Throughput], peer: str | None) -> list[tuple[Throughput, Throughput]]:
+    """Of one workload's runs, ours and the peer's of each round; only those whose outputs were right."""
+    right = {(each.engine, each.round): each for each in measured if each.fault is None}
+    rounds = sorted(number for engine, number in right if engine == OURS)
+    return [(right[OURS, number], right[peer, number]) for number in rounds if (peer, number) in right]
+
+
+def _of(run: Run, workload: Workload) -> list[Throughput]:
+    return [each for each in run.throughput if each.workload == workload]
 
 
 def _at_least(wanted: str, limit: float, measured: Sequence[float]) -> Figure:
@@ -68,7 +71,8 @@ def _at_most(wanted: str, limit: float, measured: Sequence[float], unit: str) ->
 
 def _against_kafka_streams(run: Run) -> Iterator[Figure]:
     for workload, limit in ((Workload.PROJECT, 1.8), (Workload.ENRICH, 2.0), (Workload.BOTH_SIDES, 1.2)):
-        both = pairs(run, workload, best_threads(run.throughput, workload))
+        measured = _of(run, workload)
+        both = pairs(measured, best_threads(measured))
         rates = [ours.rows_a_second / theirs.rows_a_second for ours, theirs in both]
         yield _at_least(f"{workload}: throughput at least {limit} times that of Kafka Streams", limit, rates)
         if workload is not Workload.BOTH_SIDES:
@@ -78,12 +82,12 @@ def _against_kafka_streams(run: Run) -> Iterator[Figure]:
 
 def _against_raw(run: Run) -> Iterator[Figure]:
     for workload in (Workload.PROJECT, Workload.ENRICH):
-        rates = [ours.rows_a_second / raw.rows_a_second for ours, raw in pairs(run, workload, RAW)]
+        rates = [ours.rows_a_second / raw.rows_a_second for ours, raw in pairs(_of(run, workload), RAW)]
         yield _at_least(f"{workload}: at least 60 % of the raw pass-through", 0.6, rates)
 
 
 def _many(run: Run) -> Iterator[Figure]:
-    cases = {(each.case, each.round): each for each in run.throughput if each.workload == Workload.MANY}
+    cases = {(each.case, each.round): each for each in _of(run, Workload.MANY) if each.fault is None}
     rounds = sorted({number for case, number in cases if case == "50" and ("1", number) in cases})
     cpu = [cases["50", each].cpu_s_a_million / cases["1", each].cpu_s_a_million for each in rounds]
     yield _at_most("many: 50 agreements that select nothing cost at most 5 times the CPU of one", 5, cpu, "x")

@@ -70,7 +70,7 @@ def figure(run: Run, beginning: str) -> Figure:
 
 
 def test_ours_is_compared_with_the_thread_count_that_serves_kafka_streams_best() -> None:
-    assert best_threads(THREE_ROUNDS, Workload.PROJECT) == "kafka-streams-1"
+    assert best_threads(THREE_ROUNDS) == "kafka-streams-1"
 
 
 def test_a_ratio_is_made_within_a_round_and_the_median_counts() -> None:
@@ -83,7 +83,7 @@ def test_a_ratio_is_made_within_a_round_and_the_median_counts() -> None:
 def test_a_run_with_wrong_outputs_counts_for_no_ratio() -> None:
     wrong = replace(THREE_ROUNDS[0], fault="one row is missing")
     run = a_run(wrong, *THREE_ROUNDS[1:])
-    assert [ours.round for ours, _ in pairs(run, Workload.PROJECT, "kafka-streams-1")] == [1, 2]
+    assert [ours.round for ours, _ in pairs(run.throughput, "kafka-streams-1")] == [1, 2]
     assert "WRONG: one row is missing" in text(run)
 
 
