@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks.environments import PEERS, Command, Missing, kafka_streams, python_peer
@@ -31,7 +31,8 @@ class Engine:
     """One engine. ``share`` of the rows is what it gets, where all of them would take it minutes.
 
     ``settle_s``: so long nothing new must come before it counts as done. ``commits``: its committed offsets tell
-    how far it is. ``copies``: it writes one output, its input's bytes.
+    how far it is. ``copies``: it writes one output, its input's bytes. ``tables``: it keeps tables, of which rows are
+    taken back, where it could pass records on.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Engine:
     exactly_once: bool = True
     commits: bool = True
     copies: bool = False
+    tables: bool = False
 
     @property
     def ours(self) -> bool:
@@ -96,6 +98,23 @@ def _kafka_streams(tell: Tell) -> list[Engine] | Missing:
     ]
 
 
+def _kafka_streams_tables(tell: Tell) -> list[Engine] | Missing:
+    """As ours does: what was sent is remembered, and what leaves a view is taken back."""
+    made = _kafka_streams(tell)
+    if isinstance(made, Missing):
+        return made
+    return [
+        replace(
+            engine,
+            name=f"{KAFKA_STREAMS_TABLES}-{engine.threads}",
+            title=engine.title.replace("Streams", "Streams tables"),
+            workloads=_ONE_SIDE,
+            tables=True,
+        )
+        for engine in made
+    ]
+
+
 def _quixstreams(tell: Tell) -> list[Engine] | Missing:
     python = python_peer("quixstreams", tell)
     if isinstance(python, Missing):
@@ -123,9 +142,11 @@ def _faust(tell: Tell) -> list[Engine] | Missing:
 
 
 KAFKA_STREAMS = "kafka-streams"
+KAFKA_STREAMS_TABLES = "tables-of-kafka-streams"
 _FAMILIES = {
     OURS: _ours,
     KAFKA_STREAMS: _kafka_streams,
+    KAFKA_STREAMS_TABLES: _kafka_streams_tables,
     "quixstreams": _quixstreams,
     "faust": _faust,
     "loop": _loop,
@@ -194,6 +215,7 @@ def write_task(
         "workload": workload,
         "group": group,
         "threads": engine.threads,
+        "tables": engine.tables,
         "folder": str(folder),
         "bootstrap_servers": bench.endpoints.bootstrap_servers,
         "security_protocol": bench.endpoints.security_protocol,

@@ -46,18 +46,19 @@ _METHOD = """\
 - **In turns.** Round after round, each engine once, each round beginning with another. Shown are the median and, in
   brackets, the range; ratios are made within a round.
 - **Kafka Streams** runs `exactly_once_v2` with a commit interval of 100 ms on the JRE that the broker runs on, with
-  stores in memory and their changelogs on (RocksDB was slower here), a GlobalKTable for *enrich* and a foreign-key join
-  of two KTables for *both sides*; with one thread and with two, and the better of the two in each workload is what
-  ours is compared with. A foreign-key join may say a row twice while a table is loaded; that is shown, not counted
-  against it.
+  stores in memory and their changelogs on, in two ways. Its *streams* pass records on, joined to a GlobalKTable in
+  *enrich*: they remember nothing of what they sent, take nothing back, and a change of an enterprise changes no permit
+  that went out. Its *tables* do what an inbox asks for, as ours does: what was sent is remembered, what leaves a view
+  is taken back, and *enrich* and *both sides* are foreign-key joins. Each runs with one thread and with two, and the
+  better of the two in each workload is what ours is compared with. A foreign-key join may say a row twice while a table
+  is loaded; that is shown, not counted against it.
 - **The plain loop** is confluent-kafka with fastavro, a dict for a table, and a transaction each 100 ms. It keeps
   nothing on disk, and nothing takes its rows back: it is the least that somebody would write by hand. **Raw** is the
   same loop and passes the bytes on to one topic, unread.
 - **quixstreams** runs exactly once and commits each 100 ms. **faust** runs at least once, because its exactly_once
   duplicated after every kill here. Both get fewer rows, so that a run takes seconds, not minutes; rates are rates.
-- Ours does more than the peers in one respect: it remembers what every inbox holds, so that a row that leaves a WHERE
-  is taken back and one that did not change is not said again. No workload makes use of that; its cost is in the
-  figures.
+- Ours remembers what every inbox holds, so that a row that leaves a WHERE is taken back and one that did not change is
+  not said again; of the peers only Kafka Streams' tables do. No workload makes use of that; its cost is in the figures.
 
 ## What the workloads are
 

@@ -89,6 +89,7 @@ class Task:
     workload: str
     group: str
     threads: int
+    tables: bool
     folder: Path
     bootstrap_servers: str
     security_protocol: str

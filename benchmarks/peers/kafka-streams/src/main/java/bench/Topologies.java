@@ -46,9 +46,21 @@ final class Topologies {
 
   Topology build() {
     switch (task.workload()) {
-      case "project" -> project();
-      case "enrich" -> enrich();
-      case "both-sides" -> bothSides();
+      case "project" -> {
+        if (task.tables()) {
+          projectTables();
+        } else {
+          project();
+        }
+      }
+      case "enrich" -> {
+        if (task.tables()) {
+          joinTables();
+        } else {
+          enrich();
+        }
+      }
+      case "both-sides" -> joinTables();
       default -> throw new IllegalArgumentException(task.workload());
     }
     return builder.build();
@@ -78,7 +90,23 @@ final class Topologies {
         .to(output.topic(), Produced.with(KEY, new FramedAvro(output)));
   }
 
-  private void bothSides() {
+  /** Each output as a table that is kept: what leaves it is taken back, and what it holds is remembered. */
+  private void projectTables() {
+    KTable<String, GenericRecord> permits = table(task.permits(), "permits");
+    for (int number = 0; number < RULES.size(); number++) {
+      Predicate<GenericRecord> rule = RULES.get(number);
+      Task.Stream output = task.outputs().get(number);
+      Projection projection = new Projection(task.permits().schema(), output.schema());
+      FramedAvro rows = new FramedAvro(output);
+      KTable<String, GenericRecord> kept =
+          permits
+              .filter((key, row) -> rule.test(row))
+              .mapValues(projection::of, materialized("output" + number, rows));
+      onlyCause(kept.toStream()).to(output.topic(), Produced.with(KEY, rows));
+    }
+  }
+
+  private void joinTables() {
     Task.Stream output = task.outputs().get(0);
     Joined joined = new Joined(task.permits().schema(), output.schema());
     KTable<String, GenericRecord> permits = table(task.permits(), "permits");
