@@ -333,7 +333,7 @@ class City:
         everything = tuple(range(PARTITIONS))
         if change.unaware is not None:
             lost, given = (first, second) if change.unaware == "first" else (second, first)
-            first.group.divide({lost.name: (), given.name: everything})
+            first.group.divide({lost.name: (), given.name: everything}, taken_for_dead=[lost.name])
             self._tell(given)
             return
         rest = tuple(number for number in everything if number not in change.first)

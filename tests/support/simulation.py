@@ -14,6 +14,7 @@ from enum import Enum, auto
 
 from civicbus.errors import Unavailable
 from civicbus.events import Headers
+from civicbus.names import Topic
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import ANY_PARTITION, Batch, Stage, Step
 
@@ -169,10 +170,12 @@ class Group:
 
     generation: int = 0
     numbers: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
 
-    def divide(self, numbers: Mapping[str, Iterable[int]]) -> None:
+    def divide(self, numbers: Mapping[str, Iterable[int]], taken_for_dead: Iterable[str] = ()) -> None:
         self.generation += 1
         self.numbers |= {name: tuple(some) for name, some in numbers.items()}
+        self.lost |= set(taken_for_dead)
 
 
 class Death(Enum):
@@ -235,7 +238,11 @@ class Worker:
     def hear(self) -> None:
         """The group's callbacks: what was taken away is forgotten first, what was given is opened."""
         self.generation = self.group.generation
+        if self.name in self.group.lost:
+            self.group.lost.remove(self.name)
+            self._revoke(sorted(self.opened))
         self.topics = set(self.stage.inputs())
+        self.stale: set[Topic] = set()
         wanted = {Partition(topic, number) for topic in self.topics for number in self.group.numbers[self.name]}
         self._revoke(sorted(self.opened.keys() - wanted))
         self._assign(sorted(wanted - self.opened.keys()))
@@ -250,6 +257,7 @@ class Worker:
         if partitions and self.stage.renew(to_the_end=True):
             self._adjust()
         inputs = self.stage.inputs()
+        self.stale = {each.topic for each in partitions if each.topic not in inputs}
         for partition in [each for each in partitions if each.topic in inputs]:
             committed = self.bus.committed(partition)
             opening = self.stage.open(partition)
@@ -336,6 +344,8 @@ class Worker:
         try:
             if self.stage.renew(to_the_end=False):
                 self._adjust()
+            if self.stale & set(self.stage.inputs()):
+                raise Unavailable("a partition that was given up is wanted again")
             if self.topics != set(self.stage.inputs()):
                 self.hear()
             moved = self._read_beside(beside)
