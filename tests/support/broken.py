@@ -31,8 +31,8 @@ class OffsetsFirst(Worker):
     """Offsets are committed, then outputs."""
 
     def commit(self, step: Step, batches: list[Batch], death: Death | None) -> None:
-        super().commit(Step(touched=step.touched), batches, None)
-        super().commit(step, [], death)
+        if self.transact(Step(), set(self.offered(batches)), None):
+            self.transact(step, set(), death)
 
 
 class ToTheLastStableOffset(Worker):
