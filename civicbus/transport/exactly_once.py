@@ -28,7 +28,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from civicbus.errors import CivicbusError
+from civicbus.errors import CivicbusError, Unavailable
 from civicbus.names import CATALOGUE_TOPIC, Topic
 from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
@@ -114,6 +114,8 @@ class Worker:
         self._renewed = True
         self._joined = _Joined.NOT
         self._touched: set[Partition] = set()
+        # Topics of partitions that came when the stage did not want them any more.
+        self._given_up: set[str] = set()
         self._asked: _Asked | None = None
         self._ends: AskedOffsets | None = None
         self._admin: AdminClient = confluent_admin(endpoints, credentials)
@@ -223,22 +225,31 @@ class Worker:
             return
         self._settle()
         self._renewed = False
-        self._readback.follow(self._stage.followed())
-        for partition, opened in self._opened.items():
-            wanted = self._stage.outputs(partition)
-            self._readback.forget(opened.outputs - wanted.keys())
-            new = {output: start for output, start in wanted.items() if output not in opened.outputs}
-            opened.outputs = set(wanted)
-            self._restore(new)
-            # What is read no more is waited for no more.
-            for unread in opened.awaited.keys() - wanted.keys() - self._readback.followed.keys():
-                del opened.awaited[unread]
-            self._flow_when_ready(partition)
+        self._read_what_is_wanted()
         topics: list[str] = list(self._stage.inputs())
+        if self._given_up & set(topics):
+            raise Unavailable("Kafka: a partition that was given up is wanted again")
         if topics != self._topics:
             self._topics = topics
             if self._joined in (_Joined.ASKING, _Joined.IN_EARNEST):
                 self._subscribe(topics or [CATALOGUE_TOPIC])
+
+    def _read_what_is_wanted(self) -> None:
+        """Followed topics and outputs: all that is wanted no longer is let go of first, and nobody waits for it."""
+        followed = self._stage.followed()
+        self._readback.follow(followed)
+        wanted = {partition: self._stage.outputs(partition) for partition in self._opened}
+        for partition, opened in self._opened.items():
+            self._readback.forget(opened.outputs - wanted[partition].keys())
+            unwanted = opened.awaited.keys() - wanted[partition].keys() - followed.keys()
+            for unread in unwanted:
+                del opened.awaited[unread]
+            if unwanted:
+                self._flow_when_ready(partition)
+        for partition, opened in self._opened.items():
+            new = {output: start for output, start in wanted[partition].items() if output not in opened.outputs}
+            opened.outputs = set(wanted[partition])
+            self._restore(new)
 
     def _restore(self, outputs: Mapping[Partition, int]) -> dict[Partition, int]:
         """Have outputs read back; the marks of those that have something to read."""
@@ -265,11 +276,14 @@ class Worker:
         self._joined = _Joined.BY_THE_DOOR if self._joined is _Joined.NOT else _Joined.IN_EARNEST
         if partitions and self._stage.renew(to_the_end=True):
             self._renewed = True
+            # Now, for the rules may change again before the next turn: what goes and comes back is read anew.
+            self._read_what_is_wanted()
         inputs = set(self._stage.inputs())
         stale = [TopicPartition(tp.topic, tp.partition, OFFSET_END) for tp in partitions if tp.topic not in inputs]
         if stale:
             consumer.incremental_assign(stale)
             consumer.pause(stale)
+            self._given_up |= {tp.topic for tp in stale}
         partitions = [tp for tp in partitions if tp.topic in inputs]
         if not partitions:
             return
@@ -310,6 +324,7 @@ class Worker:
             self._touched.discard(partition)
             self._stage.close(partition)
         consumer.incremental_unassign(partitions)
+        self._given_up -= {tp.topic for tp in partitions}
         log.info("partitions_revoked", count=len(partitions))
 
     def _starts(self, openings: Mapping[Partition, Opening], committed: Sequence[int]) -> list[int]:

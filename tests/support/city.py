@@ -62,7 +62,7 @@ class Unfulfilled(AssertionError):
 
 @dataclass(frozen=True)
 class Publish:
-    """A change of a record. ``picks`` choose its values; ``older``: how far its sequence is behind the newest."""
+    """A change of a record. ``picks`` choose its values; ``older``: so far its sequence is behind."""
 
     dataset: DatasetId
     record: int
@@ -75,11 +75,12 @@ class Publish:
 
 @dataclass(frozen=True)
 class Turn:
-    """One round of a worker with small batches; ``death`` is where it dies, if it does."""
+    """One round of a worker with small batches of each kind; ``death`` is where it dies, if it does."""
 
     worker: str
     limit: int
-    beside: int
+    outputs: int
+    followed: int
     death: Death | None = None
 
 
@@ -311,9 +312,9 @@ class City:
 
     def turn(self, turn: Turn) -> None:
         worker = self.workers[turn.worker]
-        if worker.down:
+        if worker.down and worker.group.numbers[worker.name]:
             worker.crash()
-        worker.turn(turn.limit, turn.beside, turn.death)
+        worker.turn(turn.limit, turn.outputs, turn.followed, turn.death)
 
     def compact(self, topics: str) -> None:
         for partition, log in self.bus.logs.items():
@@ -333,7 +334,7 @@ class City:
         everything = tuple(range(PARTITIONS))
         if change.unaware is not None:
             lost, given = (first, second) if change.unaware == "first" else (second, first)
-            first.group.divide({lost.name: (), given.name: everything})
+            first.group.divide({lost.name: (), given.name: everything}, taken_for_dead=[lost.name])
             self._tell(given)
             return
         rest = tuple(number for number in everything if number not in change.first)

@@ -93,11 +93,11 @@ class Wish:
 
 
 @st.composite
-def wishes(draw: st.DrawFn) -> Wish:
+def wishes(draw: st.DrawFn, least_joins: int = 0) -> Wish:
     driving = draw(st.sampled_from([PERMITS, PERMITS, PERMITS, ENTERPRISES, PEOPLE]))
     sources = [driving]
     joins: list[Joined] = []
-    for _ in range(draw(st.integers(0, 3))):
+    for _ in range(draw(st.integers(least_joins, 3))):
         source = draw(st.integers(0, len(sources) - 1))
         on, dataset = draw(st.sampled_from(REFERENCES[sources[source]]))
         joins.append(Joined(source, on, dataset, left=draw(st.sampled_from([True, True, True, False]))))

@@ -14,6 +14,7 @@ from enum import Enum, auto
 
 from civicbus.errors import Unavailable
 from civicbus.events import Headers
+from civicbus.names import Topic
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import ANY_PARTITION, Batch, Stage, Step
 
@@ -169,10 +170,12 @@ class Group:
 
     generation: int = 0
     numbers: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
 
-    def divide(self, numbers: Mapping[str, Iterable[int]]) -> None:
+    def divide(self, numbers: Mapping[str, Iterable[int]], taken_for_dead: Iterable[str] = ()) -> None:
         self.generation += 1
         self.numbers |= {name: tuple(some) for name, some in numbers.items()}
+        self.lost |= set(taken_for_dead)
 
 
 class Death(Enum):
@@ -235,7 +238,11 @@ class Worker:
     def hear(self) -> None:
         """The group's callbacks: what was taken away is forgotten first, what was given is opened."""
         self.generation = self.group.generation
+        if self.name in self.group.lost:
+            self.group.lost.remove(self.name)
+            self._revoke(sorted(self.opened))
         self.topics = set(self.stage.inputs())
+        self.stale: set[Topic] = set()
         wanted = {Partition(topic, number) for topic in self.topics for number in self.group.numbers[self.name]}
         self._revoke(sorted(self.opened.keys() - wanted))
         self._assign(sorted(wanted - self.opened.keys()))
@@ -250,6 +257,7 @@ class Worker:
         if partitions and self.stage.renew(to_the_end=True):
             self._adjust()
         inputs = self.stage.inputs()
+        self.stale = {each.topic for each in partitions if each.topic not in inputs}
         for partition in [each for each in partitions if each.topic in inputs]:
             committed = self.bus.committed(partition)
             opening = self.stage.open(partition)
@@ -294,11 +302,11 @@ class Worker:
         for output in self.marks.keys() & set(outputs):
             del self.marks[output], self.restoring[output]
 
-    def _read_beside(self, limit: int | None) -> bool:
+    def _read_beside(self, outputs: int | None, followed_limit: int | None) -> bool:
         """A share of every output that is read back and of every followed partition."""
         moved = False
         for output, mark in list(self.marks.items()):
-            entries, position, end = self.bus.log(output).read(self.restoring[output], limit)
+            entries, position, end = self.bus.log(output).read(self.restoring[output], outputs)
             moved |= position > self.restoring[output]
             self.restoring[output] = position
             self.stage.restore(_batch(output, entries, end))
@@ -307,7 +315,7 @@ class Worker:
                 self.stage.restored(output)
                 self._no_longer_awaited(output, position)
         for followed, start in list(self.followed.items()):
-            entries, position, end = self.bus.log(followed).read(start, limit)
+            entries, position, end = self.bus.log(followed).read(start, followed_limit)
             moved |= position > start
             self.followed[followed] = position
             self.stage.follow(_batch(followed, entries, end))
@@ -329,16 +337,22 @@ class Worker:
 
     # Deciding.
 
-    def turn(self, limit: int | None = None, beside: int | None = None, death: Death | None = None) -> bool:
-        """One round over at most so many records a partition, and so many of those beside; says whether it moved."""
+    def turn(
+        self,
+        limit: int | None = None,
+        outputs: int | None = None,
+        followed: int | None = None,
+        death: Death | None = None,
+    ) -> bool:
+        """One round over at most so many records of each partition of a kind; says whether it moved."""
         if self.down:
             return False
         try:
-            if self.stage.renew(to_the_end=False):
-                self._adjust()
-            if self.topics != set(self.stage.inputs()):
-                self.hear()
-            moved = self._read_beside(beside)
+            self._renew()
+            if self.stale & set(self.stage.inputs()):
+                self.crash()
+                return True
+            moved = self._read_beside(outputs, followed)
             batches = self._poll(limit)
             step = self.stage.process(batches)
         except Unavailable:
@@ -351,28 +365,42 @@ class Worker:
             self.commit(step, batches, death)
         return moved or bool(step.outputs) or step.more or any(map(len, batches))
 
+    def _renew(self) -> None:
+        if self.stage.renew(to_the_end=False):
+            self._adjust()
+        if self.topics != set(self.stage.inputs()) and not self.stale & set(self.stage.inputs()):
+            self.hear()
+
     def commit(self, step: Step, batches: list[Batch], death: Death | None) -> None:
-        """Outputs, then offsets, which the group refuses to a member of an earlier generation, then the commit."""
+        """One transaction."""
+        self.transact(step, self.offered(batches), death)
+
+    def transact(self, step: Step, offered: set[Partition], death: Death | None) -> bool:
+        """Outputs, then offsets, then the commit; says whether it was committed.
+
+        The group refuses the offsets of a member of an earlier generation, which makes the transaction fail.
+        """
         if death is Death.BEFORE:
-            self.down = True
-            return
+            return self._die()
         transaction = self.bus.begin(self.name)
         self.bus.write(step, transaction)
         if death is Death.WRITTEN:
-            self.down = True
-            return
-        offsets = {partition: self.opened[partition].position for partition in self.offered(batches)}
-        if offsets and self.generation != self.group.generation:
+            return self._die()
+        if offered and self.generation != self.group.generation:
             self.crash()
-            return
-        transaction.offsets |= offsets
+            return False
+        transaction.offsets |= {partition: self.opened[partition].position for partition in offered}
         self.touched.clear()
         transaction.asked = death is not Death.OFFSETS_SENT
         if death is not None:
-            self.down = True
-            return
+            return self._die()
         self.bus.decide(transaction)
         self.stage.committed(step)
+        return True
+
+    def _die(self) -> bool:
+        self.down = True
+        return False
 
     def offered(self, batches: list[Batch]) -> set[Partition]:
         """Whose offsets go with the outputs: all that were touched, whether a record of theirs was read or not."""

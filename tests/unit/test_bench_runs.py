@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import polars as pl
+import pyarrow as pa
 import pytest
 
 from benchmarks.bus import Found, digest_of
@@ -21,8 +21,8 @@ from civicbus.stream_apps.views.evaluate import Evaluation
 ROWS = Rows.make(400, 40, 7)
 
 
-def frame() -> pl.DataFrame:
-    return pl.DataFrame(pl.from_arrow(ColumnCodec(PERMIT_SCHEMA).decode_framed(ROWS.values).batch))
+def batch() -> pa.RecordBatch:
+    return ColumnCodec(PERMIT_SCHEMA).decode_framed(ROWS.values).batch
 
 
 def test_a_permit_has_15_fields_and_about_300_bytes_and_is_the_same_each_time() -> None:
@@ -32,16 +32,16 @@ def test_a_permit_has_15_fields_and_about_300_bytes_and_is_the_same_each_time() 
 
 
 def test_the_sql_that_ours_runs_and_the_rules_that_python_peers_run_pass_the_same_rows() -> None:
-    results = Evaluation([check(agreement, catalogue()) for agreement in THREE], {})(frame())
+    results = Evaluation([check(agreement, catalogue()) for agreement in THREE], {})(batch())
     rows = [permit(number, 40) for number in range(400)]
     for rule, result in zip(PROJECT, results, strict=True):
-        assert result.passes.to_list() == [rule(row) for row in rows]
+        assert result.passes.tolist() == [rule(row) for row in rows]
         assert 0.4 < result.passes.mean() < 0.6
 
 
 def test_agreements_that_select_nothing_are_in_order_and_pass_no_row() -> None:
     agreements = selecting_nothing(50)
-    results = Evaluation([check(agreement, catalogue()) for agreement in agreements], {})(frame())
+    results = Evaluation([check(agreement, catalogue()) for agreement in agreements], {})(batch())
     assert len({agreement.select for agreement in agreements}) == 50
     assert not any(result.passes.any() for result in results)
 

@@ -23,7 +23,7 @@ def publish(
 
 
 def turn(worker: str = "first") -> Turn:
-    return Turn(worker, 100, 100)
+    return Turn(worker, 100, 100, 100)
 
 
 def city(wish: Wish, *actions: Action) -> City:
