@@ -11,7 +11,7 @@ import numpy as np
 from civicbus.stream_apps.views.dirty import Lot
 from civicbus.stream_apps.views.inbox import Sent, Written
 from civicbus.stream_apps.views.joined import Joined
-from civicbus.stream_apps.views.rows import NOWHERE, Ints, Rows
+from civicbus.stream_apps.views.rows import NOWHERE, Ints
 from civicbus.stream_apps.views.source import Source
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import Batch, Step
@@ -95,12 +95,6 @@ def only_present(joined: Joined, keys: Iterable[bytes | None]) -> Ints:
     return np.array([NOWHERE if key is None else joined._slots.get(key, NOWHERE) for key in keys], np.int64)
 
 
-def keeping(rows: Rows, number: int) -> None:
-    """What is known of a partition's inboxes stays in memory while another worker has it."""
-    for slot in rows.of_partition(number).tolist():
-        rows.values[slot] = None
-
-
 EVALUATE = Source.evaluate
 MISTAKES = {
     "offsets committed first": Mistake(OffsetsFirst),
@@ -111,7 +105,7 @@ MISTAKES = {
     "no fence where only joined records changed": Mistake(OnlyWhatWasRead),
     "joined records older than the last owner's": Mistake(JoinedAsTheyAre),
     "records that are not there yet not waited for": Mistake(patches=((Joined, "slots", only_present),)),
-    "inboxes remembered while another worker writes them": Mistake(patches=((Rows, "close", keeping),)),
+    "inboxes remembered while another worker writes them": Mistake(patches=((Source, "close", nothing),)),
     "hashed keys not given back to their records": Mistake(patches=((Sent, "sweep", no_outputs),)),
-    "a changed SELECT for changed rows only": Mistake(patches=((Source, "make_all_dirty", no_outputs),)),
+    "a changed SELECT for changed rows only": Mistake(patches=((Source, "make_dirty_for", no_outputs),)),
 }
