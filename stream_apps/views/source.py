@@ -166,6 +166,12 @@ class Source:
         lots = fresh + self._dirty.take(room)
         return Lot.joined(lots) if any(map(len, lots)) else None
 
+    def put_off(self) -> None:
+        """Nothing can be evaluated now: what just changed is dirty, each row once however often it changes."""
+        fresh, self._fresh = self._fresh, []
+        for lot in fresh:
+            self._dirty.mark(lot)
+
     def put_back(self, lot: Lot) -> None:
         """What could not be evaluated now is dirty."""
         self._dirty.mark(lot)

@@ -197,7 +197,9 @@ class Views:
                 step.outputs += self._sources[DatasetId.of(batch.partition.topic)].take_in(batch, now_ms)
                 step.touched.add(batch.partition)
         for source in self._sources.values():
-            if not waiting:
+            if waiting:
+                source.put_off()
+            else:
                 self._evaluate(source, step, now)
         step.more = now >= self._retry_at and any(source.has_dirty for source in self._sources.values())
         return step
