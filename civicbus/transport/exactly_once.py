@@ -221,18 +221,27 @@ class Worker:
             return
         self._settle()
         self._renewed = False
-        self._readback.follow(self._stage.followed())
+        self._adjust_reading()
+        topics: list[str] = list(self._stage.inputs())
+        if topics != self._topics:
+            self._topics = topics
+            if self._joined in (_Joined.ASKING, _Joined.IN_EARNEST):
+                self._subscribe(topics or [CATALOGUE_TOPIC])
+
+    def _adjust_reading(self) -> None:
+        """Read beside what the stage wants now, and wait no longer for what it wants no more."""
+        followed = self._stage.followed()
+        self._readback.follow(followed)
         for partition, opened in self._opened.items():
             wanted = self._stage.outputs(partition)
             self._readback.forget(opened.outputs - wanted.keys())
             new = {output: start for output, start in wanted.items() if output not in opened.outputs}
             opened.outputs = set(wanted)
             self._restore(new)
-        topics: list[str] = list(self._stage.inputs())
-        if topics != self._topics:
-            self._topics = topics
-            if self._joined in (_Joined.ASKING, _Joined.IN_EARNEST):
-                self._subscribe(topics or [CATALOGUE_TOPIC])
+            ended = opened.awaited.keys() - wanted.keys() - followed.keys()
+            if ended:
+                opened.awaited = {each: mark for each, mark in opened.awaited.items() if each not in ended}
+                self._flow_when_ready(partition)
 
     def _restore(self, outputs: Mapping[Partition, int]) -> dict[Partition, int]:
         """Have outputs read back; the marks of those that have something to read."""
@@ -259,6 +268,7 @@ class Worker:
         self._joined = _Joined.BY_THE_DOOR if self._joined is _Joined.NOT else _Joined.IN_EARNEST
         if partitions and self._stage.renew(to_the_end=True):
             self._renewed = True
+            self._adjust_reading()  # what this consume() call still reads beside must be wanted by the new rules
         inputs = set(self._stage.inputs())
         stale = [TopicPartition(tp.topic, tp.partition, OFFSET_END) for tp in partitions if tp.topic not in inputs]
         if stale:
