@@ -22,6 +22,11 @@ RECORDS, INBOX = Partition(PERMITS.records, 0), Partition(VIEW.topic, 0)
 WRITER = RowCodec(PERMIT_SCHEMA)
 
 
+def unchanged(*, to_the_end: bool) -> None:
+    """Rules that never change."""
+    del to_the_end
+
+
 @dataclass
 class Desk:
     """A views worker with a clock and a registry that a test sets."""
@@ -33,12 +38,11 @@ class Desk:
     def __post_init__(self) -> None:
         inbox = Inbox(view=VIEW, schema_id=100, codec=ColumnCodec(VIEW.output), secret=b"secret")
         rules = Rules(datasets={PERMITS: permits()}, inboxes=[inbox])
-        self.worker = Worker(
-            self.bus, lambda: Views(rules, lambda *, to_the_end: None, self.schema_of, lambda: self.now), [0]
-        )
+        self.worker = Worker(self.bus, lambda: Views(rules, unchanged, self.schema_of, lambda: self.now), [0])
         self.worker.drain()
 
     def schema_of(self, schema_id: int) -> AvroSchema:
+        del schema_id
         if not self.answers:
             raise Unavailable("registry: no answer")
         return PERMIT_SCHEMA
