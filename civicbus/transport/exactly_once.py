@@ -35,7 +35,7 @@ from civicbus.settings import Endpoints
 from civicbus.transport.clients import confluent_admin, confluent_consumer, confluent_producer
 from civicbus.transport.faults import fault_of, translated
 from civicbus.transport.metrics import BATCH_RECORDS, COMMIT_SECONDS, LAG_RECORDS, LAST_COMMIT
-from civicbus.transport.partitions import FIRST, Partition, offsets
+from civicbus.transport.partitions import FIRST, REQUEST_TIMEOUT_S, Partition, offsets
 from civicbus.transport.readback import Readback
 from civicbus.transport.stage import Batch, Opening, Stage, Step, batches_of
 from civicbus.transport.transactions import TRANSACTION_TIMEOUT_S, Pending, Transactions
@@ -195,6 +195,12 @@ class Worker:
         self._show_gauges()
 
     def _subscribe(self, topics: list[str]) -> None:
+        """Subscribe, with the topics' metadata fetched before.
+
+        Where librdkafka (2.16) has to ask for it in the middle of a new subscription, it takes the partitions of
+        the topics that are left for lost, gives them up and never joins again: the worker owns nothing from then on.
+        """
+        self._consumer.list_topics(timeout=REQUEST_TIMEOUT_S)
         assign, revoke = self._keeping_faults(self._on_assign), self._keeping_faults(self._on_revoke)
         self._consumer.subscribe(topics, on_assign=assign, on_revoke=revoke, on_lost=revoke)
 
