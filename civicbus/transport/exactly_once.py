@@ -28,7 +28,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from civicbus.errors import CivicbusError
+from civicbus.errors import CivicbusError, Fenced
 from civicbus.names import CATALOGUE_TOPIC, Topic
 from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
@@ -38,7 +38,7 @@ from civicbus.transport.metrics import BATCH_RECORDS, COMMIT_SECONDS, LAG_RECORD
 from civicbus.transport.partitions import FIRST, REQUEST_TIMEOUT_S, Partition, offsets
 from civicbus.transport.readback import Readback
 from civicbus.transport.stage import Batch, Opening, Stage, Step, batches_of
-from civicbus.transport.transactions import TRANSACTION_TIMEOUT_S, Pending, Transactions
+from civicbus.transport.transactions import TRANSACTION_TIMEOUT_S, GroupMetadata, Pending, Transactions
 
 log = structlog.get_logger()
 
@@ -436,9 +436,20 @@ class Worker:
             return
         self._settle()
         began_s = time.monotonic()
-        pending = self._transactions.ask(step.outputs, offsets, self._consumer.consumer_group_metadata())
+        pending = self._transactions.ask(step.outputs, offsets, self._group)
         self._asked = _Asked(pending, step, began_s)
         self._touched.clear()
+
+    def _group(self) -> GroupMetadata:
+        """This member as the group knows it now; raises Fenced where a rebalance has failed.
+
+        Partitions are handed over only by a callback that has waited for the transaction on its way. Where it could
+        not, the group may take this member in again, and it must not commit what it decided as another.
+        """
+        group = self._consumer.consumer_group_metadata()
+        if self._failed is not None:
+            raise Fenced("a rebalance failed while a transaction was on its way")
+        return group
 
     def _settle(self) -> None:
         """Wait for the transaction that is on its way."""
