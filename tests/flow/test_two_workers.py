@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from kafka.admin import KafkaAdminClient, TransactionState
@@ -38,11 +39,19 @@ class Group:
         return f"{self.name}.{worker}"
 
     def members(self) -> set[str]:
-        return {member["group_instance_id"] for member in self.admin.describe_groups([self.name])[self.name]["members"]}
+        return {member["group_instance_id"] for member in self._described()["members"]}
+
+    def at_rest(self) -> bool:
+        """Whether both members are in, all their partitions flow, and no rebalance is on its way."""
+        in_place = self._described()["group_state"] == "Stable" and len(self.members()) == len(self.workers)
+        return in_place and all(worker.ready() for worker in self.workers)
 
     def in_transaction(self, worker: int) -> bool:
         name = self.instance(worker)
         return self.admin.describe_transactions([name])[name].state is TransactionState.ONGOING
+
+    def _described(self) -> dict[str, Any]:
+        return self.admin.describe_groups([self.name])[self.name]
 
 
 @pytest.fixture(scope="module")
@@ -94,13 +103,15 @@ def stop_in_a_transaction(group: Group, worker: int) -> None:
     """Stop a worker where it has begun a transaction and not asked for its commit."""
 
     def caught() -> bool | None:
+        if not group.at_rest():
+            return None
         group.workers[worker].pause()
         if group.in_transaction(worker):
             return True
         group.workers[worker].resume()
         return None
 
-    wait_for("the worker to be stopped in a transaction", caught)
+    wait_for("the worker to be stopped in a transaction", caught, BACK_WITHIN_S)
 
 
 def given_up(group: Group, worker: int) -> None:
