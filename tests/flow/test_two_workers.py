@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -99,19 +100,21 @@ class Lawyer(threading.Thread):
         activate(endpoints, secrets, [self.agreement])
 
 
-def stop_in_a_transaction(group: Group, worker: int) -> None:
-    """Stop a worker where it has begun a transaction and not asked for its commit."""
+def stopped_in_a_transaction(group: Group, first: int) -> int:
+    """Stop a worker where it has begun a transaction and not committed it; the first one, if it has work to do."""
+    turns = cycle((first, 1 - first))
 
-    def caught() -> bool | None:
+    def caught() -> int | None:
         if not group.at_rest():
             return None
+        worker = next(turns)
         group.workers[worker].pause()
         if group.in_transaction(worker):
-            return True
+            return worker
         group.workers[worker].resume()
         return None
 
-    wait_for("the worker to be stopped in a transaction", caught, BACK_WITHIN_S)
+    return wait_for("a worker to be stopped in a transaction", caught, BACK_WITHIN_S)
 
 
 def given_up(group: Group, worker: int) -> None:
@@ -143,13 +146,12 @@ def test_two_workers_one_killed_one_stopped_end_equal_and_the_zombie_is_refused(
     chance = random.Random(3)
     with Stream(registers, per_second=600):
         for turn in range(ROUNDS):
-            stopped, killed = turn % 2, 1 - turn % 2
-            zombie = viewing.workers[stopped]
+            stopped = stopped_in_a_transaction(viewing, first=turn % 2)
+            zombie, other = viewing.workers[stopped], viewing.workers[1 - stopped]
             replaced = len(zombie.events("worker_replaced"))
-            stop_in_a_transaction(viewing, stopped)
             time.sleep(chance.uniform(0.0, 2.0))  # the moment of the kill is what varies
-            viewing.workers[killed].kill()
-            viewing.workers[killed].start()
+            other.kill()
+            other.start()
             given_up(viewing, stopped)
             zombie.resume()
             refused(zombie, replaced)
