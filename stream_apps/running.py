@@ -119,8 +119,10 @@ class Rules(Generic[R]):
 
     def read(self) -> R:
         """The rules as they stand."""
-        self.taken_in = {str(topic): position for topic, position in self._followed.positions.items()}
-        return self._read()
+        positions = {str(topic): position for topic, position in self._followed.positions.items()}
+        rules = self._read()
+        self.taken_in = positions
+        return rules
 
     def renewed(self, *, to_the_end: bool) -> R | None:
         """The rules if they changed since the last call; ``to_the_end``: nothing that is published now is missing."""

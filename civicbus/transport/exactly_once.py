@@ -28,17 +28,17 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from civicbus.errors import CivicbusError, Unavailable
+from civicbus.errors import CivicbusError, Fenced, Unavailable
 from civicbus.names import CATALOGUE_TOPIC, Topic
 from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
 from civicbus.transport.clients import confluent_admin, confluent_consumer, confluent_producer
 from civicbus.transport.faults import fault_of, translated
 from civicbus.transport.metrics import BATCH_RECORDS, COMMIT_SECONDS, LAG_RECORDS, LAST_COMMIT
-from civicbus.transport.partitions import FIRST, LAST, AskedOffsets, Partition, offsets
+from civicbus.transport.partitions import FIRST, LAST, REQUEST_TIMEOUT_S, AskedOffsets, Partition, offsets
 from civicbus.transport.readback import Readback
 from civicbus.transport.stage import Batch, Opening, Positions, Stage, Step, batches_of
-from civicbus.transport.transactions import TRANSACTION_TIMEOUT_S, Pending, Transactions
+from civicbus.transport.transactions import TRANSACTION_TIMEOUT_S, GroupMetadata, Pending, Transactions
 
 log = structlog.get_logger()
 
@@ -199,6 +199,12 @@ class Worker:
         self._show_gauges()
 
     def _subscribe(self, topics: list[str]) -> None:
+        """Subscribe, with the topics' metadata fetched before.
+
+        Where librdkafka (2.16) has to ask for it in the middle of a new subscription, it takes the partitions of
+        the topics that are left for lost, gives them up and never joins again: the worker owns nothing from then on.
+        """
+        self._consumer.list_topics(timeout=REQUEST_TIMEOUT_S)
         assign, revoke = self._keeping_faults(self._on_assign), self._keeping_faults(self._on_revoke)
         self._consumer.subscribe(topics, on_assign=assign, on_revoke=revoke, on_lost=revoke)
 
@@ -441,9 +447,20 @@ class Worker:
             return
         self._settle()
         began_s = time.monotonic()
-        pending = self._transactions.ask(step.outputs, offsets, self._consumer.consumer_group_metadata())
+        pending = self._transactions.ask(step.outputs, offsets, self._group)
         self._asked = _Asked(pending, step, began_s)
         self._touched.clear()
+
+    def _group(self) -> GroupMetadata:
+        """This member as the group knows it now; raises Fenced where a rebalance has failed.
+
+        Partitions are handed over only by a callback that has waited for the transaction on its way. Where it could
+        not, the group may take this member in again, and it must not commit what it decided as another.
+        """
+        group = self._consumer.consumer_group_metadata()
+        if self._failed is not None:
+            raise Fenced("a rebalance failed while a transaction was on its way")
+        return group
 
     def _settle(self) -> None:
         """Wait for the transaction that is on its way."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
 from threading import Thread
@@ -30,7 +30,7 @@ class _Asked(NamedTuple):
     settled: Future[None]
     outputs: Sequence[Output]
     offsets: list[TopicPartition]
-    group: GroupMetadata
+    group: Callable[[], GroupMetadata]
 
 
 class Pending:
@@ -77,8 +77,14 @@ class Transactions:
         """Fence an older instance of the name, whose open transaction is aborted."""
         self._producer.init_transactions(30)
 
-    def ask(self, outputs: Sequence[Output], offsets: list[TopicPartition], group: GroupMetadata) -> Pending:
-        """Write ``outputs`` and the group's ``offsets`` in one transaction; the caller settles it before the next."""
+    def ask(
+        self, outputs: Sequence[Output], offsets: list[TopicPartition], group: Callable[[], GroupMetadata]
+    ) -> Pending:
+        """Write ``outputs`` and the group's ``offsets`` in one transaction; the caller settles it before the next.
+
+        ``group`` is called, on the transactions' thread, when the outputs are written: what it gave earlier would be
+        of a generation that a rebalance may have ended meanwhile.
+        """
         settled: Future[None] = Future()
         self._asked.put(_Asked(settled, outputs, offsets, group))
         return Pending(settled, self._timeout_s)
@@ -99,7 +105,7 @@ class Transactions:
     def _transact(self, asked: _Asked) -> None:
         self._producer.begin_transaction()
         self._produce(asked.outputs)
-        self._producer.send_offsets_to_transaction(asked.offsets, asked.group)
+        self._producer.send_offsets_to_transaction(asked.offsets, asked.group())
         self._producer.commit_transaction()
 
     def _produce(self, outputs: Sequence[Output]) -> None:

@@ -6,7 +6,7 @@ and DuckDB. What is shown of a difference is where it is, never a value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -20,7 +20,8 @@ from civicbus.schemas.agreement import Agreement
 from civicbus.schemas.codec.arrow import arrow_schema
 from civicbus.schemas.codec.columns import ColumnCodec
 from civicbus.schemas.codec.frame import FRAME_BYTES, schema_id_of
-from civicbus.schemas.datasets import Catalogue, Dataset
+from civicbus.schemas.codec.schema import AvroSchema
+from civicbus.schemas.datasets import Catalogue
 from civicbus.schemas.registry import Registry
 from civicbus.schemas.sql.duckdb import SETTINGS, own_functions
 from civicbus.schemas.views import View, check
@@ -49,6 +50,16 @@ class Proof:
         return self.difference is None and self.repeats == 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What an agreement's SELECT returns over the records, and all that was ever written to its inbox."""
+
+    agreement: Agreement
+    view: View
+    rows: pa.Table
+    inbox: Sequence[Record]
+
+
 def prove(
     endpoints: Endpoints,
     secrets: SecretStore,
@@ -57,32 +68,42 @@ def prove(
     tell: Callable[[str], None],
 ) -> list[Proof]:
     """One proof for each agreement, in the order given."""
-    views = [check(agreement, catalogue) for agreement in agreements]
-    operator = secrets.read(OPERATOR)
-    read = sorted(frozenset().union(*(view.datasets for view in views)))
-    tell(f"reading {len(read)} datasets and {len(views)} inboxes from the broker")
-    topics = [dataset.records for dataset in read] + [view.topic for view in views]
-    logs = read_topics(endpoints, operator, topics)
-    with Registry(endpoints.registry_url) as registry:
-        tables = {name: _rows(catalogue.datasets[name], _latest(logs[name.records]), registry) for name in read}
     proofs = []
-    for agreement, view in zip(agreements, views, strict=True):
-        tell(f"comparing {agreement.subscriber}.{agreement.id}")
-        key = secrets.read(agreement_secret(agreement.id)).password.encode()
-        expected = _expected(agreement, tables, key)
-        actual = _table(endpoints, secrets.read(principal_of(agreement.subscriber)), view)
+    for each in expected(endpoints, secrets, catalogue, agreements, tell):
+        actual = _table(endpoints, secrets.read(principal_of(each.agreement.subscriber)), each.view)
         proofs.append(
             Proof(
-                subscriber=agreement.subscriber,
-                agreement=agreement.id,
-                expected_rows=expected.num_rows,
+                subscriber=each.agreement.subscriber,
+                agreement=each.agreement.id,
+                expected_rows=each.rows.num_rows,
                 table_rows=actual.num_rows,
-                inbox_rows=len(_latest(logs[view.topic])),
-                repeats=_repeats(logs[view.topic]),
-                difference=_difference(expected, actual),
+                inbox_rows=len(latest(each.inbox)),
+                repeats=repeats(each.inbox),
+                difference=difference(each.rows, actual),
             )
         )
     return proofs
+
+
+def expected(
+    endpoints: Endpoints,
+    secrets: SecretStore,
+    catalogue: Catalogue,
+    agreements: Sequence[Agreement],
+    tell: Callable[[str], None],
+) -> Iterator[Expected]:
+    """What is to be found of each agreement, by the broker as it stands at the call."""
+    views = [check(agreement, catalogue) for agreement in agreements]
+    read = sorted(frozenset().union(*(view.datasets for view in views)))
+    tell(f"reading {len(read)} datasets and {len(views)} inboxes from the broker")
+    topics = [dataset.records for dataset in read] + [view.topic for view in views]
+    logs = read_topics(endpoints, secrets.read(OPERATOR), topics)
+    with Registry(endpoints.registry_url) as registry:
+        tables = {name: rows_of(catalogue.datasets[name].schema, latest(logs[name.records]), registry) for name in read}
+    for agreement, view in zip(agreements, views, strict=True):
+        tell(f"comparing {agreement.subscriber}.{agreement.id}")
+        key = secrets.read(agreement_secret(agreement.id)).password.encode()
+        yield Expected(agreement=agreement, view=view, rows=_expected(agreement, tables, key), inbox=logs[view.topic])
 
 
 def read_topics(endpoints: Endpoints, credentials: Credentials, topics: Iterable[Topic]) -> dict[Topic, list[Record]]:
@@ -115,7 +136,8 @@ def unread(endpoints: Endpoints, secrets: SecretStore, datasets: Iterable[Datase
     return sum(max(0, ends[partition] - decided[partition]) for partition in partitions)
 
 
-def _latest(records: Iterable[Record]) -> dict[bytes, bytes]:
+def latest(records: Iterable[Record]) -> dict[bytes, bytes]:
+    """The rows that stand after these records."""
     rows: dict[bytes, bytes] = {}
     for record in records:
         if record.key is not None and record.value is not None:
@@ -125,26 +147,26 @@ def _latest(records: Iterable[Record]) -> dict[bytes, bytes]:
     return rows
 
 
-def _repeats(records: Iterable[Record]) -> int:
+def repeats(records: Iterable[Record]) -> int:
     """How often a key said again what it said last."""
     last: dict[bytes | None, bytes | None] = {}
-    repeats = 0
+    found = 0
     for record in records:
         if record.key in last and last[record.key] == record.value:
-            repeats += 1
+            found += 1
         last[record.key] = record.value
-    return repeats
+    return found
 
 
-def _rows(dataset: Dataset, state: Mapping[bytes, bytes], registry: Registry) -> pa.Table:
+def rows_of(schema: AvroSchema, state: Mapping[bytes, bytes], registry: Registry) -> pa.Table:
+    """The rows, whichever schema each was written by, in the columns of this one."""
     by_schema: dict[int, list[bytes]] = {}
     for value in state.values():
         by_schema.setdefault(schema_id_of(value), []).append(value[FRAME_BYTES:])
     batches = [
-        ColumnCodec(registry.schema(schema_id), dataset.schema).decode(bodies).batch
-        for schema_id, bodies in by_schema.items()
+        ColumnCodec(registry.schema(schema_id), schema).decode(bodies).batch for schema_id, bodies in by_schema.items()
     ]
-    return pa.Table.from_batches(batches, arrow_schema(dataset.schema))
+    return pa.Table.from_batches(batches, arrow_schema(schema))
 
 
 def _expected(agreement: Agreement, tables: Mapping[DatasetId, pa.Table], key: bytes) -> pa.Table:
@@ -188,7 +210,7 @@ def _fetched(endpoints: Endpoints, subscriber: Credentials, query: sql.Composed)
         raise Unavailable(f"PostgreSQL: {str(error).strip()}") from None
 
 
-def _difference(expected: pa.Table, actual: pa.Table) -> str | None:
+def difference(expected: pa.Table, actual: pa.Table) -> str | None:
     """The first difference, or None: both are compared as bags of rows, by DuckDB."""
     with duckdb.connect() as connection:
         connection.register("expected", expected)

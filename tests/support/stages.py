@@ -69,13 +69,17 @@ class StageProcess:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        self.launch()
+        wait_for(f"{self.name} to be ready", lambda: self.ready() or None)
+
+    def launch(self) -> None:
+        """Start, and do not wait until it is ready."""
         run_file = self.home / "run" / f"{self.name}.json"
         run_file.unlink(missing_ok=True)
         log = (self.home / f"{self.name}.test.log").open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "-m", self.module, "--home", str(self.home), *self.arguments], stdout=log, stderr=log
         )
-        wait_for(f"{self.name} to be ready", lambda: self.ready() or None)
 
     def ready(self) -> bool:
         if self.process is not None and self.process.poll() is not None:
@@ -100,6 +104,18 @@ class StageProcess:
         self.process.kill()
         self.process.wait()
 
+    def pause(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def events(self, name: str) -> list[dict[str, object]]:
+        """What it has logged under this event's name, over all its starts."""
+        log = (self.home / f"{self.name}.test.log").read_text(errors="replace")
+        lines = [json.loads(line) for line in log.splitlines() if line.startswith("{") and line.endswith("}")]
+        return [line for line in lines if line.get("event") == name]
+
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             os.kill(self.process.pid, signal.SIGCONT)
@@ -107,12 +123,18 @@ class StageProcess:
             self.process.wait(20)
 
 
-def admission(home: Path) -> StageProcess:
-    return StageProcess("civicbus.stream_apps.admission", home, "admission")
+def admission(home: Path, worker: int = 0) -> StageProcess:
+    return _stage("admission", home, worker)
 
 
-def views(home: Path) -> StageProcess:
-    return StageProcess("civicbus.stream_apps.views", home, "views")
+def views(home: Path, worker: int = 0) -> StageProcess:
+    return _stage("views", home, worker)
+
+
+def _stage(stage: str, home: Path, worker: int) -> StageProcess:
+    """One member of a stage's group."""
+    name = stage if worker == 0 else f"{stage}-{worker}"
+    return StageProcess(f"civicbus.stream_apps.{stage}", home, name, ("--worker", str(worker)))
 
 
 def new_dataset(

@@ -51,8 +51,8 @@ def test_outputs_and_offsets_are_committed_together_and_in_order() -> None:
     broker = Broker()
     broker.coordinator_is_there.set()
     transactions = Transactions(broker)
-    transactions.ask([output(0), output(1)], OFFSETS, "the group").settle()
-    transactions.ask([], OFFSETS, "the group").settle()
+    transactions.ask([output(0), output(1)], OFFSETS, lambda: "the group").settle()
+    transactions.ask([], OFFSETS, lambda: "the group").settle()
     assert broker.calls == [
         "begin",
         "produce inbox.market.large_sites/0",
@@ -70,17 +70,17 @@ def test_an_abort_is_raised_as_it_is() -> None:
     broker.coordinator_is_there.set()
     broker.abort = KafkaException(KafkaError(KafkaError._FENCED))
     with pytest.raises(KafkaException) as raised:
-        Transactions(broker).ask([output(0)], OFFSETS, "the group").settle()
+        Transactions(broker).ask([output(0)], OFFSETS, lambda: "the group").settle()
     assert raised.value is broker.abort
 
 
 def test_a_fault_of_our_own_is_told_at_once_as_what_it_is() -> None:
     with pytest.raises(ValueError, match="too many values to unpack"):
-        Transactions(Broker()).ask(["no output"], OFFSETS, "the group").settle()  # type: ignore[list-item]
+        Transactions(Broker()).ask(["no output"], OFFSETS, lambda: "the group").settle()  # type: ignore[list-item]
 
 
 def test_a_coordinator_that_does_not_come_back_is_not_waited_for_for_ever() -> None:
     broker = Broker()
     with pytest.raises(Unavailable, match="no transaction was settled"):
-        Transactions(broker, timeout_s=0.05).ask([output(0)], OFFSETS, "the group").settle()
+        Transactions(broker, timeout_s=0.05).ask([output(0)], OFFSETS, lambda: "the group").settle()
     broker.coordinator_is_there.set()  # lets the thread end
