@@ -382,12 +382,12 @@ class Worker:
             log.warning("kafka_error", error=error.name())
         if any(map(len, found)):
             BATCH_RECORDS.observe(sum(map(len, found)))
-        batches = [
-            batch
-            for batch in found
-            if batch.partition in self._opened
-            and owners.get(batch.partition, self._opened[batch.partition]) is self._opened[batch.partition]
-        ]
+        batches = [batch for batch in found if batch.partition in self._opened]
+        if any(
+            owners.get(each.partition, self._opened[each.partition]) is not self._opened[each.partition]
+            for each in batches
+        ):
+            raise Unavailable("Kafka: a partition went and came back while its records were read")
         for batch in batches:
             self._opened[batch.partition].position = batch.position
         return batches
@@ -443,6 +443,8 @@ class Worker:
             for partition in self._touched
             if (position := self._opened[partition].position) is not None
         ]
+        if not offsets and step.outputs:
+            raise Unavailable("Kafka: no partition that is written for has an offset")
         if not offsets:
             return
         self._settle()

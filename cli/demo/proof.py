@@ -71,15 +71,17 @@ def prove(
     proofs = []
     for each in expected(endpoints, secrets, catalogue, agreements, tell):
         actual = _table(endpoints, secrets.read(principal_of(each.agreement.subscriber)), each.view)
+        inbox_rows = len(latest(each.inbox))
+        other = None if inbox_rows == each.rows.num_rows else f"{inbox_rows} rows in the inbox"
         proofs.append(
             Proof(
                 subscriber=each.agreement.subscriber,
                 agreement=each.agreement.id,
                 expected_rows=each.rows.num_rows,
                 table_rows=actual.num_rows,
-                inbox_rows=len(latest(each.inbox)),
+                inbox_rows=inbox_rows,
                 repeats=repeats(each.inbox),
-                difference=difference(each.rows, actual),
+                difference=difference(each.rows, actual) or other,
             )
         )
     return proofs
