@@ -36,7 +36,11 @@ pytestmark = pytest.mark.usefixtures("running_admission", "running_views")
 
 @pytest.fixture(scope="module")
 def registers(platform: Platform) -> Registers:
-    return Registers.new(platform)
+    registers = Registers.new(platform)
+    for _ in range(2_000):
+        registers.change()
+    registers.flush()
+    return registers
 
 
 @pytest.fixture(scope="module")
