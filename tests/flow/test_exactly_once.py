@@ -8,22 +8,18 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
 
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from civicbus.cli.activation import activate, published
-from civicbus.cli.applying import apply_catalogue
 from civicbus.cli.demo.proof import Proof, prove, unread
-from civicbus.infra.provision import provision_department
-from civicbus.names import AgreementId, DepartmentId
-from civicbus.schemas.agreement import Agreement, Consent, Delivery
-from civicbus.schemas.datasets import Catalogue, Department
+from civicbus.schemas.agreement import Agreement
+from civicbus.schemas.datasets import Catalogue
 from civicbus.secrets import OPERATOR
 from civicbus.transport.clients import confluent_admin
-from support.platform import Platform, unique
-from support.samples import TITLE
+from support.agreed import agreed, new_subscriber
+from support.platform import Platform
 from support.stages import Sender, StageProcess, everything, new_dataset, wait_for
 
 PERMITS = json.dumps(
@@ -73,27 +69,15 @@ class Town:
 @pytest.fixture(scope="module")
 def town(platform: Platform, running_admission: StageProcess, running_views: StageProcess) -> Iterator[Town]:
     dataset = new_dataset(platform, PERMITS, key=["permit_no"], partitions=2)
-    subscriber = DepartmentId(unique("reader"))
-    provision_department(platform.endpoints, platform.secrets, subscriber)
+    subscriber = new_subscriber(platform)
     selects = {
         "approved": f"SELECT permit_no, score, mask(note, 1, 1) AS note FROM {dataset.id} WHERE status = 'approved'",
         "whole": f"SELECT permit_no, status, score, note FROM {dataset.id}",
     }
     agreements = [
-        Agreement(
-            id=AgreementId(unique(name)),
-            subscriber=subscriber,
-            purpose=TITLE,
-            legal_basis="a law",
-            owner_consents=(Consent(department=dataset.id.department, by="the head", date=date(2026, 1, 1)),),
-            valid_from=date(2026, 1, 1),
-            valid_until=date(2036, 1, 1),
-            delivery=Delivery(table=True),
-            select=select,
-        )
+        agreed(name, select, subscriber=subscriber, owners=[dataset.id.department], table=True)
         for name, select in selects.items()
     ]
-    register_subscriber(platform, subscriber)
     activate(platform.endpoints, platform.secrets, agreements)
     catalogue = published(platform.endpoints, platform.secrets).catalogue
     table = StageProcess("civicbus.consumers.table", platform.home, f"table-{subscriber}", ("--department", subscriber))
@@ -101,12 +85,6 @@ def town(platform: Platform, running_admission: StageProcess, running_views: Sta
     sender = Sender(platform, dataset)
     yield Town(platform, sender, agreements, catalogue, [running_admission, running_views, table])
     table.stop()
-
-
-def register_subscriber(platform: Platform, subscriber: DepartmentId) -> None:
-    """Put a department that owns nothing into the catalogue."""
-    department = Department(id=subscriber, title=TITLE, code=subscriber)
-    apply_catalogue(platform.endpoints, platform.secrets, Catalogue(departments={subscriber: department}, datasets={}))
 
 
 class Stream(threading.Thread):

@@ -36,7 +36,11 @@ pytestmark = pytest.mark.usefixtures("running_admission", "running_views")
 
 @pytest.fixture(scope="module")
 def registers(platform: Platform) -> Registers:
-    return Registers.new(platform)
+    registers = Registers.new(platform)
+    for _ in range(2_000):
+        registers.change()
+    registers.flush()
+    return registers
 
 
 @pytest.fixture(scope="module")
@@ -190,39 +194,56 @@ def test_a_joined_record_of_many_rows_is_worked_off_while_other_changes_pass(
            LEFT JOIN ENTERPRISES AS e ON e.credit_code = p.enterprise""",
     )
     backfill = f"civicbus:{shown.id}:activated".encode()
-    activate(platform.endpoints, platform.secrets, [shown])
-    passed_in(platform, crowd, shown.topic, backfill)
-
+    with worked_off_beside_others(platform, crowd, shown.topic, backfill):
+        activate(platform.endpoints, platform.secrets, [shown])
     renamed = f"event-{crowd.enterprises.sequence + 1}".encode()
-    crowd.enterprise(0, name="after")
-    crowd.enterprises.flush()
-    passed_in(platform, crowd, shown.topic, renamed)
+    with worked_off_beside_others(platform, crowd, shown.topic, renamed):
+        crowd.enterprise(0, name="after")
+        crowd.enterprises.flush()
     check(settled(platform, crowd.datasets, [shown]))
 
 
-def passed_in(platform: Platform, crowd: Registers, topic: Topic, lot: bytes) -> None:
-    """Change single permits until all rows of a lot are in the inbox; some changes must stand before the last of them.
+class Singles(threading.Thread):
+    """Changes single permits of the crowd, one after the other, until it is told to end; ``causes`` names them."""
+
+    def __init__(self, crowd: Registers) -> None:
+        super().__init__(daemon=True)
+        self.crowd = crowd
+        self.done = threading.Event()
+        self.causes: set[bytes] = set()
+
+    def run(self) -> None:
+        for number in cycle(range(0, MANY, MANY // 1_000)):
+            if self.done.wait(0.01):
+                break
+            self.causes.add(f"event-{self.crowd.permits.sequence + 1}".encode())
+            self.crowd.permit(number, enterprise="E000", status="approved", note="single")
+        self.crowd.flush()
+
+
+@contextmanager
+def worked_off_beside_others(platform: Platform, crowd: Registers, topic: Topic, lot: bytes) -> Iterator[None]:
+    """What begins the lot of this cause goes inside; single changes must stand in the inbox amid the lot's rows.
 
     Of a partition the order of its offsets decides, not the time.
     """
-    before = end_of(platform, topic)
-    single = cycle(range(0, MANY, MANY // 1_000))
-    causes: set[bytes] = set()
+    singles = Singles(crowd)
+    singles.start()
+    yield
+    records: list[Record] = []
 
     def finished() -> bool | None:
-        number = next(single)
-        causes.add(f"event-{crowd.permits.sequence + 1}".encode())
-        crowd.permit(number, enterprise="E000", status="approved", note="single")
-        crowd.permits.flush()
-        return end_of(platform, topic) >= before + MANY or None
+        records[:] = everything(platform, topic)
+        keys = {record.key for record in records if cause_of(record.headers) == lot}
+        changed = {record.key for record in records if cause_of(record.headers) in singles.causes}
+        return len(keys | changed) == MANY or None
 
     wait_for("the lot to be worked off", finished, 120)
-    by_partition: dict[int, list[Record]] = {}
-    for record in everything(platform, topic):
-        by_partition.setdefault(record.partition, []).append(record)
+    singles.done.set()
+    singles.join()
     ahead = 0
-    for records in by_partition.values():
-        said = [cause_of(record.headers) for record in records]
+    for number in range(PARTITIONS):
+        said = [cause_of(record.headers) for record in records if record.partition == number]
         last = len(said) - 1 - said[::-1].index(lot)
-        ahead += len(causes & set(said[said.index(lot) : last]))
+        ahead += len(singles.causes & set(said[said.index(lot) : last]))
     assert ahead > 0

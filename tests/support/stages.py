@@ -45,6 +45,8 @@ from support.samples import TITLE
 T = TypeVar("T")
 
 WITHIN_S = 30.0
+# A member that comes back may first wait out the transaction, and the session, of the one that was killed.
+READY_WITHIN_S = 90.0
 NO_PARTITION = -1
 
 
@@ -70,7 +72,7 @@ class StageProcess:
 
     def start(self) -> None:
         self.launch()
-        wait_for(f"{self.name} to be ready", lambda: self.ready() or None)
+        wait_for(f"{self.name} to be ready", lambda: self.ready() or None, READY_WITHIN_S)
 
     def launch(self) -> None:
         """Start, and do not wait until it is ready."""
