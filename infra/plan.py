@@ -61,7 +61,12 @@ def platform_plan(home: Path, settings: Settings, tell: Tell) -> list[Step]:
 
 
 # librdkafka and Polars have a dozen threads a process, and glibc a heap for each of them unless told otherwise.
-_FRUGAL = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "1000000", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+_FRUGAL = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_TRIM_THRESHOLD_": "1000000",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "POLARS_MAX_THREADS": "1",
+}
 
 
 def app_services(home: Path, settings: Settings) -> list[Service]:

@@ -67,7 +67,7 @@ class Loop:
     instance: str
     batch_records: int = 10_000
     overlap_records: int = 1_000
-    pace_s: float = 0.01
+    pace_s: float = 0.005
     poll_timeout_s: float = 0.1
 
 

@@ -32,8 +32,9 @@ log = structlog.get_logger()
 
 _EVERY_ROW = Literal(True, BOOLEAN)
 
-# Asking Polars costs more than so many rows: then the columns of all views are asked for at once, passing or not.
+# Asking Polars costs more than evaluating so many rows: then so many columns are asked for with the conditions.
 _FEW = 256
+_FEW_COLUMNS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +84,26 @@ class Evaluation:
     def _by_polars(self, batch: pa.RecordBatch) -> list[Result]:
         # The first column stands by, for what reads none and still has a value for each row.
         frame = pl.DataFrame(pl.from_arrow(batch.select(self._reads or batch.schema.names[:1])))
-        masks = self._masks(frame)
-        passes = [masks[number] for number in self._condition_of]
-        alive = [output for output, mask in zip(self._outputs, passes, strict=True) if output.computed and mask.any()]
-        computed: Mapping[str, pl.Series] = {}
-        if alive and frame.height <= _FEW:
-            computed = _evaluated(frame, [each for output in alive for each in output.computed])
-        return [output(batch, frame, mask, computed) for output, mask in zip(self._outputs, passes, strict=True)]
-
-    def _masks(self, frame: pl.DataFrame) -> list[NDArray[np.bool_]]:
-        """Which rows meet each condition."""
-        masks = [np.zeros(frame.height, np.bool_)] * len(self._compiled)
         alive = self._pruning(frame)
+        asked = [number for number in alive if number not in self._always]
+        computed = self._at_once(frame.height, alive)
+        wanted = [*(self._compiled[number] for number in asked), *computed]
+        found = _evaluated(frame, wanted) if wanted else {}
+        masks = [np.zeros(frame.height, np.bool_)] * len(self._compiled)
         for number in self._always:
             masks[number] = np.ones(frame.height, np.bool_)
-        asked = [number for number in alive if number not in self._always]
-        if asked:
-            found = _evaluated(frame, [self._compiled[number] for number in asked])
-            for number in asked:
-                masks[number] = found[str(number)].to_numpy()
-        return masks
+        for number in asked:
+            masks[number] = found[str(number)].to_numpy()
+        return [
+            output(batch, frame, masks[number], found)
+            for output, number in zip(self._outputs, self._condition_of, strict=True)
+        ]
+
+    def _at_once(self, rows: int, alive: Sequence[int]) -> list[pl.Expr]:
+        """The columns that are evaluated together with the conditions, whether a row passes or not."""
+        outputs = [output for output, n in zip(self._outputs, self._condition_of, strict=True) if n in alive]
+        computed = [each for output in outputs for each in output.computed]
+        return computed if rows <= _FEW and len(computed) <= _FEW_COLUMNS else []
 
 
 class _Output:
@@ -155,15 +156,17 @@ class _Output:
         """The computed columns of the rows that pass; ``known`` are those of all rows, where they were asked for."""
         if not self.computed:
             return {}
-        if not known:
-            return _evaluated(frame if mask is None else frame.filter(mask), self.computed)
         wanted = [name for name in (*self._names, *self._losses) if name in known]
+        if not wanted:
+            return _evaluated(frame if mask is None else frame.filter(mask), self.computed)
         return {name: known[name] if mask is None else known[name].filter(pl.Series(mask)) for name in wanted}
 
 
 def _evaluated(frame: pl.DataFrame, expressions: Sequence[pl.Expr]) -> dict[str, pl.Series]:
     """Expressions by their names, each with a value for each row; the first column stands by to say how many."""
-    found = frame.select([pl.nth(0).alias(""), *expressions])
+    wanted = [pl.nth(0).alias(""), *expressions]
+    # Dividing a few rows among threads costs three times what it gains.
+    found = frame.select_seq(wanted) if frame.height <= _FEW else frame.select(wanted)
     return {column.name: column for column in found.get_columns()[1:]}
 
 
