@@ -26,7 +26,13 @@ class Follower:
         self._behind = set(topics)
         self._positions = dict.fromkeys(topics, 0)
         # librdkafka wants a group even where none is joined; nothing is committed under it.
-        options = {"group.id": group, "isolation.level": "read_committed", "enable.partition.eof": True}
+        options = {
+            "group.id": group,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            # The end of a topic is told by a fetch that waited in vain.
+            "fetch.wait.max.ms": 100,
+        }
         self._consumer = confluent_consumer(endpoints, credentials, options)
         self._consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING) for topic in topics])
 
