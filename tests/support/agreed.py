@@ -101,7 +101,8 @@ def settled(platform: Platform, datasets: Sequence[DatasetId], agreements: Seque
 
 
 def check(proofs: Sequence[InboxProof]) -> None:
-    assert [proof for proof in proofs if not proof.holds] == []
+    failed = [str(proof) for proof in proofs if not proof.holds]
+    assert not failed, "\n".join(failed)
     assert all(proof.inbox_rows == proof.expected_rows > 0 for proof in proofs)
 
 
