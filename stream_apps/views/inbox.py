@@ -158,7 +158,7 @@ class Sent:
             return []
         for slot in slots.tolist():
             key = self.inbox.key(self._rows.keys[slot])
-            if key in held and (self._rows.values[slot] is not None or partition in self.known):
+            if key in held:
                 self._digests.array[slot] = held.pop(key)
                 if partition in self.known:
                     self._rows.doubt(np.array([slot]), SWEPT)
