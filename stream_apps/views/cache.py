@@ -38,6 +38,8 @@ SHARE = 0.05
 HORIZON = timedelta(days=15)
 _CHUNK = 20_000
 _MANIFEST = "manifest.json"
+# A worker that was replaced may still be writing when the next one of the process reads.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class TopicFacts(Protocol):
@@ -60,19 +62,19 @@ class Copy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cached:
-    """A checkpoint that holds. Its tables are mapped from the disk as they are asked for."""
+    """A checkpoint that holds. Its tables are mapped from the disk: what is not touched takes no memory."""
 
-    folder: Path
+    tables: Mapping[str, pa.Table]
     positions: Positions
     views: Mapping[AgreementId, str]
 
     def rows(self, partition: Partition) -> pa.Table | None:
         """The rows of a driving partition."""
-        return _read(self.folder / _rows_file(partition)) if partition in self.positions.inputs else None
+        return self.tables.get(_rows_file(partition))
 
     def joined(self, dataset: DatasetId) -> pa.Table | None:
         """Keys and values of a joined dataset, in the order of its slots."""
-        return _read(self.folder / _joined_file(dataset))
+        return self.tables.get(_joined_file(dataset))
 
 
 class Cache:
@@ -86,19 +88,24 @@ class Cache:
 
     def load(self) -> Cached | None:
         """The last checkpoint, where it holds."""
+        with _ONE_AT_A_TIME:
+            return self._load()
+
+    def _load(self) -> Cached | None:
         manifest = self._folder / "current" / _MANIFEST
         if not manifest.exists():
             return None
         try:
             document = json.loads(manifest.read_bytes())
             why = self._unfit(document)
-        except (ValueError, KeyError):
+            tables = {path.name: _read(path) for path in manifest.parent.glob("*.arrow")}
+        except (ValueError, KeyError, OSError):
             why = "it cannot be read"
         if why:
             log.info("cache_not_used", why=why)
             return None
         views = {AgreementId(name): view for name, view in document["views"].items()}
-        return Cached(folder=manifest.parent, positions=_positions(document), views=views)
+        return Cached(tables=tables, positions=_positions(document), views=views)
 
     def _unfit(self, document: Mapping[str, Any]) -> str:
         """Why a checkpoint does not hold; empty where it does."""
@@ -128,7 +135,8 @@ class Cache:
     def _write_in_turn(self, copy: Copy) -> None:
         began_s = time.monotonic()
         try:
-            self._write(copy)
+            with _ONE_AT_A_TIME:
+                self._write(copy)
         except (OSError, pa.ArrowException, CivicbusError) as fault:
             # Without a cache a restart takes longer, and nothing else is lost.
             log.warning("checkpoint_failed", fault=type(fault).__name__)
@@ -194,10 +202,7 @@ def _array(values: list[bytes | None] | NDArray[Any]) -> pa.Array:
     return array
 
 
-def _read(path: Path) -> pa.Table | None:
-    """Mapped, not read: what is not touched takes no memory."""
-    if not path.exists():
-        return None
+def _read(path: Path) -> pa.Table:
     table: pa.Table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     return table
 
