@@ -309,11 +309,7 @@ class Worker:
         """Read back the outputs, and the followed topics up to where another worker may have read them."""
         self._readback.follow(self._stage.followed())
         marks = self._restore({output: at for each in openings.values() for output, at in each.outputs.items()})
-        behind = {
-            followed: end
-            for followed, end in self._readback.ends().items()
-            if end > self._readback.followed_to(followed)
-        }
+        behind = self._readback.behind()
         for partition, opening in openings.items():
             own = {output: marks[output] for output in opening.outputs if output in marks}
             self._opened[partition] = _Opened(set(opening.outputs), own | behind)

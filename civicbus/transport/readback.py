@@ -54,18 +54,15 @@ class Readback:
         self._start(new)
         self._followed = {partition: self._followed.get(partition, start) for partition, start in wanted.items()}
 
-    def ends(self) -> dict[Partition, int]:
-        """Where a read-committed reader comes to the end of each followed partition now."""
-        return offsets(self._admin, self._followed, LAST, IsolationLevel.READ_COMMITTED)
+    def behind(self) -> dict[Partition, int]:
+        """The followed partitions that are not read to their end, and where a read-committed reader comes to it now."""
+        ends = offsets(self._admin, self._followed, LAST, IsolationLevel.READ_COMMITTED)
+        return {partition: end for partition, end in ends.items() if end > self._followed[partition]}
 
     @property
     def followed(self) -> Mapping[Partition, int]:
         """How far each followed partition was read."""
         return dict(self._followed)
-
-    def followed_to(self, partition: Partition) -> int:
-        """How far a followed partition was read."""
-        return self._followed.get(partition, 0)
 
     def forget(self, outputs: Iterable[Partition]) -> None:
         """Read these outputs no further."""

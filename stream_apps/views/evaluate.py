@@ -164,9 +164,8 @@ class _Output:
 
 def _evaluated(frame: pl.DataFrame, expressions: Sequence[pl.Expr]) -> dict[str, pl.Series]:
     """Expressions by their names, each with a value for each row; the first column stands by to say how many."""
-    wanted = [pl.nth(0).alias(""), *expressions]
-    # Dividing a few rows among threads costs three times what it gains.
-    found = frame.select_seq(wanted) if frame.height <= _FEW else frame.select(wanted)
+    # Dividing the work among threads costs a small batch three times what it gains, and the processes have one.
+    found = frame.select_seq([pl.nth(0).alias(""), *expressions])
     return {column.name: column for column in found.get_columns()[1:]}
 
 

@@ -122,9 +122,12 @@ class Joined:
             self._decoded(slots[start : start + _DECODED_AT_ONCE]) for start in range(0, len(slots), _DECODED_AT_ONCE)
         ]
         self._where[slots] = NOWHERE
-        for places, rows in (piece for pieces in decoded for piece in pieces):
-            self._where[places] = self._base.num_rows + self._recent.num_rows + np.arange(rows.num_rows)
-            self._recent = pa.concat_batches([self._recent, rows])
+        pieces = [piece for some in decoded for piece in some]
+        end = self._base.num_rows + self._recent.num_rows
+        for places, rows in pieces:
+            self._where[places] = end + np.arange(rows.num_rows)
+            end += rows.num_rows
+        self._recent = pa.concat_batches([self._recent, *(rows for _, rows in pieces)])
         self._put_together()
         changed = self._changed()
         self._undecoded = {}
@@ -141,7 +144,7 @@ class Joined:
     def slots(self, keys: Iterable[bytes | None]) -> Ints:
         """The slot of each key, whether a record has it or not; NOWHERE for None."""
         known = self._slots
-        found = [known.get(key, None) if key is not None else NOWHERE for key in keys]
+        found = [known.get(key) if key is not None else NOWHERE for key in keys]
         if None in found:
             found = [
                 self._slot(key) if slot is None and key is not None else slot

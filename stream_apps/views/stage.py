@@ -17,6 +17,7 @@ import structlog
 from civicbus.errors import Unavailable
 from civicbus.freshness import END_TO_END
 from civicbus.names import DatasetId, Topic
+from civicbus.schemas.codec.columns import ColumnCodec
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.datasets import Dataset
 from civicbus.schemas.views import View
@@ -65,6 +66,7 @@ class Views:
         self._clock = clock
         self._sources: dict[DatasetId, Source] = {}
         self._joined: dict[DatasetId, Joined] = {}
+        self._writers: dict[DatasetId, tuple[AvroSchema, Callable[[int], ColumnCodec]]] = {}
         self._restoring: dict[Topic, Sent] = {}
         self._open: set[Partition] = set()
         self._retry_at = LONG_AGO
@@ -90,8 +92,9 @@ class Views:
             driven.setdefault(inbox.view.driving, []).append(inbox)
         for name in self._sources.keys() | driven.keys():
             dataset = rules.datasets[name]
-            source = self._sources.setdefault(name, Source(dataset, writers(self._schema_of, dataset.schema)))
-            self._divide(source, dataset, driven.get(name, []))
+            if name not in self._sources:
+                self._sources[name] = Source(dataset, self._writers_of(dataset))
+            self._divide(self._sources[name], dataset, driven.get(name, []))
         self._let_go()
         self._restoring = {sent.inbox.view.topic: sent for source in self._sources.values() for sent in _all(source)}
 
@@ -101,8 +104,17 @@ class Views:
             del self._joined[name]
         for name, fields in needs.items():
             dataset = rules.datasets[name]
-            codec_of = writers(self._schema_of, dataset.schema)
-            self._joined.setdefault(name, Joined(dataset, codec_of)).serve(dataset, fields, codec_of)
+            codec_of = self._writers_of(dataset)
+            if name not in self._joined:
+                self._joined[name] = Joined(dataset, codec_of)
+            self._joined[name].serve(dataset, fields, codec_of)
+
+    def _writers_of(self, dataset: Dataset) -> Callable[[int], ColumnCodec]:
+        """The codecs that read a dataset's rows, kept as long as its schema is the same."""
+        kept = self._writers.get(dataset.id)
+        if kept is None or kept[0] != dataset.schema:
+            kept = self._writers[dataset.id] = (dataset.schema, writers(self._schema_of, dataset.schema))
+        return kept[1]
 
     def _let_go(self) -> None:
         """Forget the datasets that drive nothing any more, once the group has taken their partitions back."""
@@ -128,7 +140,7 @@ class Views:
             else:
                 sent.change(inbox)
                 coming.append(sent)
-        source.serve(dataset, staying, coming, self._joined, writers(self._schema_of, dataset.schema))
+        source.serve(dataset, staying, coming, self._joined, self._writers_of(dataset))
 
     def _new(self, source: Source, inbox: Inbox) -> Sent:
         sent = Sent(inbox, source.rows)
@@ -141,7 +153,7 @@ class Views:
             ready = [sent for sent in source.getting_ready if self._is_ready(sent)]
             if ready:
                 rest = [sent for sent in source.getting_ready if sent not in ready]
-                codec_of = writers(self._schema_of, source.dataset.schema)
+                codec_of = self._writers_of(source.dataset)
                 source.serve(source.dataset, [*source.sent, *ready], rest, self._joined, codec_of)
                 step.touched |= {place for place in self._open if place.topic == source.dataset.id.records}
             for sent in ready:
@@ -167,8 +179,9 @@ class Views:
 
     def _start(self, sent: Sent, number: int) -> int:
         """From where an inbox is read back."""
-        known = self._cached is not None and number in sent.known
-        return self._cached.outputs.get(sent.output(number), 0) if self._cached is not None and known else 0
+        if self._cached is None or number not in sent.known:
+            return 0
+        return self._cached.outputs.get(sent.output(number), 0)
 
     def open(self, partition: Partition) -> Opening:
         source = self._sources[DatasetId.of(partition.topic)]
