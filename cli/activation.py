@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from civicbus.errors import CheckFailed, ConfigurationError
-from civicbus.infra.desired import add_tables, departments_with_tables, remove_tables
+from civicbus.infra.desired import Role, add_processes, departments_with, remove_processes
 from civicbus.infra.health import ask, living
 from civicbus.infra.provision import activate_inbox, revoke_inbox
 from civicbus.names import AGREEMENTS_TOPIC, CATALOGUE_TOPIC, AgreementId, value_subject
@@ -113,8 +113,8 @@ def keep_tables(home: Path, endpoints: Endpoints, secrets: SecretStore) -> None:
     """Have a table process run for each department that a published agreement delivers a table to, and for no other."""
     agreements = published(endpoints, secrets).agreements.values()
     wanted = {agreement.subscriber for agreement in agreements if agreement.delivery.table}
-    add_tables(home, wanted)
-    remove_tables(home, set(departments_with_tables(home)) - wanted)
+    add_processes(home, Role.TABLE, wanted)
+    remove_processes(home, Role.TABLE, set(departments_with(home, Role.TABLE)) - wanted)
 
 
 def found(agreements: Mapping[AgreementId, Agreement], name: str) -> Agreement:

@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from civicbus.errors import ConfigurationError, Unavailable
 from civicbus.infra import databases, kafka, ports, postgres, registry
-from civicbus.infra.desired import departments_with_tables
+from civicbus.infra.desired import Role, departments_with, has_ingress
 from civicbus.infra.health import is_healthy
 from civicbus.infra.ports import Ports
 from civicbus.infra.processes import Event, Notice, Tell
@@ -69,14 +69,23 @@ _FRUGAL = {
 }
 
 
+_MODULES = {
+    Role.TABLE: "civicbus.consumers.table",
+    Role.OUTBOX: "civicbus.producers.outbox",
+    Role.FOLDER: "civicbus.producers.folder",
+    Role.CAPTURE: "civicbus.producers.capture",
+}
+_INGRESS = "civicbus.producers.http"
+
+
 def app_services(home: Path, settings: Settings) -> list[Service]:
-    """Our own processes: those of admission and views, and one for the tables of each department with an inbox."""
-    tables: dict[str, tuple[str, ...]] = {
-        f"table-{department}": ("civicbus.consumers.table", "--department", department)
-        for department in departments_with_tables(home)
+    """Our own processes: those of admission and views, those that departments have here, and the ingress."""
+    modules = {
+        **_workers("admission", settings.admission_workers),
+        **_workers("views", settings.views_workers),
+        **_departments(home),
+        **({"ingress": (_INGRESS,)} if has_ingress(home) else {}),
     }
-    workers = _workers("admission", settings.admission_workers) | _workers("views", settings.views_workers)
-    modules = {**workers, **tables}
     return [
         Service(
             name=name,
@@ -94,6 +103,15 @@ def _workers(stage: str, count: int) -> dict[str, tuple[str, ...]]:
     module = f"civicbus.stream_apps.{stage}"
     workers: dict[str, tuple[str, ...]] = {stage: (module,)}
     return workers | {f"{stage}-{number}": (module, "--worker", str(number)) for number in range(1, count)}
+
+
+def _departments(home: Path) -> dict[str, tuple[str, ...]]:
+    """What departments have here, each process named by its role and its department."""
+    return {
+        f"{role}-{department}": (module, "--department", department)
+        for role, module in _MODULES.items()
+        for department in departments_with(home, role)
+    }
 
 
 def endpoints_of(settings: Settings, chosen: Ports) -> Endpoints:

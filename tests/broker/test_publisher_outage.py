@@ -22,6 +22,7 @@ from civicbus.transport.admin import administration
 from civicbus.transport.clients import confluent_consumer
 from civicbus.transport.resources import TopicSpec
 from support import parts
+from support.changes import end_offset
 from support.samples import permits
 
 DATASET = permits()
@@ -54,7 +55,7 @@ class Broker:
         with closing(confluent_consumer(self.endpoints, self.credentials, {"group.id": "platform.tests"})) as consumer:
             for number in range(DATASET.partitions):
                 partition = TopicPartition(DATASET.id.changes, number, 0)
-                _, end = consumer.get_watermark_offsets(partition)
+                end = end_offset(consumer, partition)
                 consumer.assign([partition])
                 found = 0
                 while found < end:

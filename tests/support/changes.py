@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from civicbus.events import ChangeEvent, parse_change
 from civicbus.infra.provision import provision_dataset
@@ -21,6 +21,9 @@ from civicbus.secrets import OPERATOR
 from civicbus.transport.clients import confluent_consumer
 
 from .platform import Member, Platform
+from .supervision import until
+
+_NOT_YET = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Owned:
     def counting(self) -> Iterator[Callable[[], int]]:
         """Asks the broker again and again over one connection."""
         with closing(_consumer(self.platform)) as consumer:
-            yield lambda: sum(consumer.get_watermark_offsets(one)[1] for one in _partitions(self.dataset))
+            yield lambda: sum(end_offset(consumer, one) for one in _partitions(self.dataset))
 
 
 class Change:
@@ -84,7 +87,7 @@ def own(platform: Platform, member: Member, dataset: Dataset) -> Owned:
 def _messages(platform: Platform, dataset: Dataset) -> Iterator[Message]:
     with closing(_consumer(platform)) as consumer:
         for partition in _partitions(dataset):
-            _, end = consumer.get_watermark_offsets(partition)
+            end = end_offset(consumer, partition)
             consumer.assign([TopicPartition(partition.topic, partition.partition, 0)])
             position = 0
             while position < end:
@@ -92,6 +95,23 @@ def _messages(platform: Platform, dataset: Dataset) -> Iterator[Message]:
                     assert message.error() is None, message.error()
                     position = message.offset() + 1
                     yield message
+
+
+def end_offset(consumer: Consumer, partition: TopicPartition) -> int:
+    """Where a partition ends; one of a topic that was made a moment ago may have no leader yet."""
+    ends: list[int] = []
+
+    def answered() -> bool:
+        try:
+            ends.append(consumer.get_watermark_offsets(partition)[1])
+        except KafkaException as fault:
+            if fault.args[0].code() not in _NOT_YET:
+                raise
+            return False
+        return True
+
+    until(answered, f"the end of {partition.topic}")
+    return ends[0]
 
 
 def latest(changes: list[Change]) -> dict[bytes, Change]:

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from civicbus.errors import ConfigurationError
-from civicbus.infra.desired import add_tables
+from civicbus.infra.desired import Role, add_processes
 from civicbus.infra.plan import Downloads, app_services, endpoints_of, platform_plan
 from civicbus.infra.ports import Ports
 from civicbus.infra.processes import Event, unheard
@@ -66,7 +66,7 @@ def test_endpoints_are_the_embedded_ones_or_the_external_ones(settings):
 
 
 def test_each_department_with_an_inbox_has_a_table_process(settings):
-    add_tables(settings.home, [DepartmentId("market")])
+    add_processes(settings.home, Role.TABLE, [DepartmentId("market")])
     services = {service.name: service for service in app_services(settings.home, settings)}
     assert list(services) == ["admission", "views", "table-market"]
     assert services["table-market"].command[-4:] == ("--department", "market", "--home", str(settings.home))

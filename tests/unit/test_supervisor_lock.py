@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from civicbus.errors import ConfigurationError
-from civicbus.infra.desired import add_tables, departments_with_tables, remove_tables, services_file
+from civicbus.infra.desired import Role, add_processes, departments_with, remove_processes, services_file
 from civicbus.infra.lock import holder, home_lock, lock_file
 from civicbus.names import DepartmentId
 
@@ -75,15 +75,15 @@ def test_a_home_where_nothing_ran_has_no_holder_and_stays_as_it_is(tmp_path):
 
 def test_departments_with_a_table_process_are_kept_and_taken_away(tmp_path):
     market, streets = DepartmentId("market"), DepartmentId("streets")
-    assert departments_with_tables(tmp_path) == ()
-    add_tables(tmp_path, [streets, market])
-    add_tables(tmp_path, [market])
-    assert departments_with_tables(tmp_path) == (market, streets)
-    remove_tables(tmp_path, [streets])
-    assert departments_with_tables(tmp_path) == (market,)
+    assert departments_with(tmp_path, Role.TABLE) == ()
+    add_processes(tmp_path, Role.TABLE, [streets, market])
+    add_processes(tmp_path, Role.TABLE, [market])
+    assert departments_with(tmp_path, Role.TABLE) == (market, streets)
+    remove_processes(tmp_path, Role.TABLE, [streets])
+    assert departments_with(tmp_path, Role.TABLE) == (market,)
 
 
 def test_a_damaged_list_of_departments_is_named(tmp_path):
-    services_file(tmp_path).write_text('{"tables": 3')
+    services_file(tmp_path).write_text('{"departments": 3')
     with pytest.raises(ConfigurationError, match=r"services\.json is damaged"):
-        departments_with_tables(tmp_path)
+        departments_with(tmp_path, Role.TABLE)
