@@ -13,7 +13,8 @@ from packaging.requirements import Requirement
 from support.project import CONFIGURATION, ROOT
 
 PERMISSIVE = {
-    "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "MIT-0", "PSF-2.0", "Unlicense", "Zlib",
+    "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "MIT-0", "PSF-2.0", "Unlicense",
+    "Zlib",
 }  # fmt: skip
 # Asks for changes to its own files to be published; used unchanged.
 UNCHANGED = {"MPL-2.0"}
