@@ -18,6 +18,7 @@ from benchmarks.peers.task import Stream
 from benchmarks.platform import Bench, Tell
 from benchmarks.workloads import Workload
 from civicbus.errors import Unavailable
+from civicbus.infra.plan import FRUGAL
 
 STOP_WITHIN_S = 20.0
 OURS = "civicbus"
@@ -190,10 +191,15 @@ class Started:
 
 @contextmanager
 def started(name: str, command: Sequence[str], folder: Path) -> Iterator[Started]:
-    """A process of a session of its own, so that Ctrl-C reaches it only through us; it is ended on the way out."""
+    """A process of a session of its own, so that Ctrl-C reaches it only through us; it is ended on the way out.
+
+    Each has the allocator's settings that the supervisor gives our processes.
+    """
     log = folder / f"{name}.log"
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, cwd=folder, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=file, stderr=file, cwd=folder, start_new_session=True, env={**os.environ, **FRUGAL}
+        )
     running = Started(name=name, process=process, log=log)
     try:
         yield running

@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     )
     admission_workers: int = Field(default=1, ge=1, le=64, description="processes that admit changes")
     views_workers: int = Field(default=1, ge=1, le=64, description="processes that keep the views")
+    views_memory_mb: int = Field(
+        default=256, ge=0, description="rows of a views process take so much memory; more of them stand on the disk"
+    )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 
     @property

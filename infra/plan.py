@@ -61,7 +61,7 @@ def platform_plan(home: Path, settings: Settings, tell: Tell) -> list[Step]:
 
 
 # librdkafka and Polars have a dozen threads a process, and glibc a heap for each of them unless told otherwise.
-_FRUGAL = {
+FRUGAL = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_TRIM_THRESHOLD_": "1000000",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -86,13 +86,17 @@ def app_services(home: Path, settings: Settings) -> list[Service]:
         **_departments(home),
         **({"ingress": (_INGRESS,)} if has_ingress(home) else {}),
     }
+    environment = {
+        "CIVICBUS_LOG_LEVEL": settings.log_level,
+        "CIVICBUS_VIEWS_MEMORY_MB": str(settings.views_memory_mb),
+    } | FRUGAL
     return [
         Service(
             name=name,
             command=(sys.executable, "-m", *module, "--home", str(home)),
             ready=partial(is_healthy, home, name),
             after=(PROVISIONING, "registry"),
-            environment={"CIVICBUS_LOG_LEVEL": settings.log_level} | _FRUGAL,
+            environment=environment,
         )
         for name, module in modules.items()
     ]

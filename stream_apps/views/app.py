@@ -16,7 +16,7 @@ from civicbus.schemas.published import catalogue_of
 from civicbus.schemas.registry import Registry
 from civicbus.schemas.views import View, check
 from civicbus.secrets import VIEWS, SecretStore, agreement_secret
-from civicbus.settings import secrets_folder
+from civicbus.settings import Settings, secrets_folder
 from civicbus.stream_apps.running import Process
 from civicbus.stream_apps.running import Rules as FollowedRules
 from civicbus.stream_apps.views.cache import Cache
@@ -41,7 +41,9 @@ def main() -> None:
             lambda: inboxes.rules(followed.table(AGREEMENTS_TOPIC), catalogue_of(followed.table(CATALOGUE_TOPIC))),
         )
         cache = Cache(
-            process.home / "cache" / "views" / str(process.worker), Facts(process.endpoints, process.credentials)
+            process.home / "cache" / "views" / str(process.worker),
+            Facts(process.endpoints, process.credentials),
+            memory_bytes=Settings().views_memory_mb * 2**20,
         )
         stage = Views(rules.read(), rules.renewed, registry.schema, lambda: datetime.now(UTC), cache)
         return Worker(process.endpoints, process.credentials, process.loop, stage), rules

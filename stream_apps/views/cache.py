@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from civicbus.errors import CivicbusError
 from civicbus.names import AgreementId, DatasetId, Topic
 from civicbus.stream_apps.views.metrics import CHECKPOINT_SECONDS
+from civicbus.stream_apps.views.on_disk import Mapped
 from civicbus.stream_apps.views.rows import RowsCopy
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import Positions
@@ -31,7 +32,7 @@ from civicbus.transport.stage import Positions
 log = structlog.get_logger()
 
 # Another number: everything that was cached is evaluated again.
-ENGINE = 1
+ENGINE = 2
 EVERY_S = 5.0
 # A checkpoint may take this share of one processor.
 SHARE = 0.05
@@ -62,27 +63,26 @@ class Copy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cached:
-    """A checkpoint that holds. Its tables are mapped from the disk: what is not touched takes no memory."""
+    """A checkpoint that holds: the rows of each partition, and of joined datasets keys and values by their slots.
 
-    tables: Mapping[str, pa.Table]
+    Its files are mapped from the disk. ``on_disk``: there is too little memory for the values of the rows.
+    """
+
+    rows: Mapping[Partition, Mapped]
+    joined: Mapping[DatasetId, pa.Table]
     positions: Positions
     views: Mapping[AgreementId, str]
-
-    def rows(self, partition: Partition) -> pa.Table | None:
-        """The rows of a driving partition."""
-        return self.tables.get(_rows_file(partition))
-
-    def joined(self, dataset: DatasetId) -> pa.Table | None:
-        """Keys and values of a joined dataset, in the order of its slots."""
-        return self.tables.get(_joined_file(dataset))
+    on_disk: bool
 
 
 class Cache:
-    """One worker's checkpoints below a folder."""
+    """One worker's checkpoints below a folder. Values of rows of more than ``memory_bytes`` are to stand in them."""
 
-    def __init__(self, folder: Path, facts: TopicFacts) -> None:
+    def __init__(self, folder: Path, facts: TopicFacts, memory_bytes: int) -> None:
         self._folder = folder
         self._facts = facts
+        self._memory_bytes = memory_bytes
+        self._written: Mapping[Partition, Mapped] | None = None
         self._writing: threading.Thread | None = None
         self._not_before_s = time.monotonic() + EVERY_S
 
@@ -98,14 +98,18 @@ class Cache:
         try:
             document = json.loads(manifest.read_bytes())
             why = self._unfit(document)
-            tables = {path.name: _read(path) for path in manifest.parent.glob("*.arrow")}
+            positions = _positions(document)
+            rows = _mapped(manifest.parent, positions.inputs)
+            joined = {
+                name: _read(manifest.parent / _joined_file(name)) for name in map(DatasetId.parse, document["joined"])
+            }
         except (ValueError, KeyError, OSError):
             why = "it cannot be read"
         if why:
             log.info("cache_not_used", why=why)
             return None
         views = {AgreementId(name): view for name, view in document["views"].items()}
-        return Cached(tables=tables, positions=_positions(document), views=views)
+        return Cached(rows=rows, joined=joined, positions=positions, views=views, on_disk=self._is_much(rows))
 
     def _unfit(self, document: Mapping[str, Any]) -> str:
         """Why a checkpoint does not hold; empty where it does."""
@@ -127,8 +131,17 @@ class Cache:
         writing = self._writing is not None and self._writing.is_alive()
         return not writing and time.monotonic() >= self._not_before_s
 
+    def written(self) -> Mapping[Partition, Mapped] | None:
+        """Once for each checkpoint that is written: its files, where the values of the rows are to stand there."""
+        mapped, self._written = self._written, None
+        return mapped
+
+    def _is_much(self, rows: Mapping[Partition, Mapped]) -> bool:
+        return sum(mapped.value_bytes for mapped in rows.values()) > self._memory_bytes
+
     def write(self, copy: Copy) -> None:
         """Write a copy of the state, on a thread of its own."""
+        self._written = None
         self._writing = threading.Thread(target=self._write_in_turn, args=(copy,), name="checkpoint", daemon=True)
         self._writing.start()
 
@@ -165,6 +178,7 @@ class Cache:
             "outputs": _listed(positions.outputs),
             "followed": _listed(positions.followed),
             "views": copy.views,
+            "joined": [str(name) for name in copy.joined],
         }
         (draft / _MANIFEST).write_text(json.dumps(document))
         shutil.rmtree(old, ignore_errors=True)
@@ -172,6 +186,12 @@ class Cache:
             current.rename(old)
         draft.rename(current)
         shutil.rmtree(old, ignore_errors=True)
+        mapped = _mapped(current, copy.rows)
+        self._written = mapped if self._is_much(mapped) else None
+
+
+def _mapped(folder: Path, partitions: Iterable[Partition]) -> dict[Partition, Mapped]:
+    return {place: Mapped(folder / _rows_file(place)) for place in partitions}
 
 
 def _rows_file(partition: Partition) -> str:

@@ -10,7 +10,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from civicbus.stream_apps.views.rows import Column, Ints
+from civicbus.stream_apps.views.on_disk import Ints
+from civicbus.stream_apps.views.rows import Column
 
 LARGE = 5_000
 _TURN = 8

@@ -2,7 +2,7 @@
 
 What is known of a row stands at its slot in lists and columns, so that a batch of rows is a list of slots and all
 bookkeeping on it is arithmetic on arrays. A row takes the bytes of its key and its value, about 190 bytes beside
-them, and 8 for each view.
+them, and 8 for each view. Once a checkpoint holds them, values may stand on the disk instead (``on_disk``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
-Ints = NDArray[np.int64]
+from civicbus.stream_apps.views.on_disk import ON_DISK, Ints, Mapped, Values
 
 _FIRST_CAPACITY = 1024
 _GROWTH = 1.3
@@ -27,8 +27,9 @@ NOWHERE = -1
 class RowsCopy:
     """The rows of one partition, to be cached. ``columns``: by name, a value for each row."""
 
+    slots: Ints
     keys: list[bytes]
-    values: list[bytes | None]
+    values: Values
     causes: list[bytes | None]
     columns: dict[str, NDArray[Any]]
 
@@ -64,6 +65,8 @@ class Rows:
         self.partitions = self.column(np.int16, NOWHERE)
         self.timestamps = self.column(np.int64, 0)
         self.offsets = self.column(np.int64, NOWHERE)
+        self._addresses = self.column(np.int64, NOWHERE)
+        self._mapped: dict[int, Mapped] = {}
         # The cause of a row that was read and not yet evaluated.
         self.causes = self.column(np.object_, None)
 
@@ -104,6 +107,26 @@ class Rows:
         self.timestamps.array[slots] = timestamps_ms
         self.offsets.array[slots] = offsets
 
+    def values_of(self, slots: Ints) -> list[bytes | None]:
+        """The rows' current values, read from the disk where they stand there."""
+        values = [self.values[slot] for slot in slots.tolist()]
+        if self._mapped:
+            for place, value in enumerate(values):
+                if value is ON_DISK:
+                    values[place] = self._read(int(slots[place]))
+        return values
+
+    def move_to_disk(self, partition: int, copied: RowsCopy, mapped: Mapped) -> None:
+        """Values that were copied into this file and are still the same stand there from now on."""
+        if partition not in self._places:
+            return
+        held = self.values
+        for slot, value in zip(copied.slots.tolist(), copied.values.held, strict=True):
+            if value is not None and held[slot] is value:
+                held[slot] = ON_DISK
+        self._addresses.array[copied.slots] = mapped.addresses()
+        self._mapped[partition] = mapped
+
     def doubt(self, slots: Ints, cause: bytes | NDArray[Any]) -> None:
         """These rows are to be evaluated once their partition flows, for this cause where they have none yet."""
         causes = self.causes.array[slots]
@@ -125,27 +148,35 @@ class Rows:
         """Forget a partition."""
         slots = self.of_partition(partition)
         self._places.pop(partition, None)
+        self._mapped.pop(partition, None)
         self._forget(slots)
 
     def loaded(self) -> set[int]:
         """The partitions of which there are rows."""
         return {number for number, places in self._places.items() if places}
 
-    def load(self, partition: int, table: pa.Table) -> Ints:
-        """Take in a partition's rows as they were cached; their slots, in the table's order."""
+    def load(self, partition: int, mapped: Mapped, *, on_disk: bool) -> Ints:
+        """Take in a partition's rows as they were cached, ``on_disk`` without their values; their slots, in order."""
+        table = mapped.table
         keys: list[bytes] = listed(table.column("key"))
         slots = self.slots(partition, keys)
-        self.put(slots, listed(table.column("value")), table["timestamp"].to_numpy(), table["offset"].to_numpy())
+        values = _on_disk(mapped) if on_disk else listed(table.column("value"))
+        self.put(slots, values, table["timestamp"].to_numpy(), table["offset"].to_numpy())
+        if on_disk:
+            self._addresses.array[slots] = mapped.addresses()
+            self._mapped[partition] = mapped
         self.causes.array[slots] = np.array([*listed(table.column("cause")), None], np.object_)[:-1]
         return slots
 
-    def copy(self, partition: int, causes: NDArray[Any]) -> tuple[Ints, RowsCopy]:
-        """A partition's rows to be cached, and their slots. ``causes``: of each slot that is to be evaluated again."""
+    def copy(self, partition: int, causes: NDArray[Any]) -> RowsCopy:
+        """A partition's rows to be cached. ``causes``: of each slot that is to be evaluated again."""
         slots = self.of_partition(partition)
         places = slots.tolist()
-        return slots, RowsCopy(
+        held = [self.values[slot] for slot in places]
+        return RowsCopy(
+            slots=slots,
             keys=[self.keys[slot] for slot in places],
-            values=[self.values[slot] for slot in places],
+            values=Values(held, self._addresses.array[slots], self._mapped.get(partition)),
             causes=causes[slots].tolist(),
             columns={"timestamp": self.timestamps.array[slots], "offset": self.offsets.array[slots]},
         )
@@ -155,6 +186,9 @@ class Rows:
         if self._resting:
             self._free += self._resting
             self._resting = []
+
+    def _read(self, slot: int) -> bytes:
+        return self._mapped[int(self.partitions.array[slot])].read(int(self._addresses.array[slot]))
 
     def _slot(self, places: dict[bytes, int], partition: int, key: bytes) -> int:
         known = places.get(key)
@@ -185,6 +219,11 @@ class Rows:
         self._resting += forgotten
         for column in self._columns:
             column.clear(slots)
+
+
+def _on_disk(mapped: Mapped) -> list[bytes | None]:
+    absent: list[bool] = mapped.table.column("value").is_null().to_pylist()
+    return [None if gone else ON_DISK for gone in absent]
 
 
 def listed(column: pa.ChunkedArray) -> list[Any]:

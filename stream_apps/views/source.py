@@ -18,19 +18,21 @@ from numpy.typing import NDArray
 
 from civicbus.errors import Unacceptable
 from civicbus.events import cause_of
-from civicbus.names import AgreementId, DatasetId
+from civicbus.names import DatasetId
 from civicbus.quarantine import Parked
 from civicbus.schemas.codec.columns import ColumnCodec
 from civicbus.schemas.codec.frame import FRAME_BYTES, schema_id_of
 from civicbus.schemas.datasets import Dataset
 from civicbus.schemas.record_keys import record_keys
 from civicbus.schemas.sql.joins import Join
+from civicbus.stream_apps.views.cache import Cached
 from civicbus.stream_apps.views.dirty import Dirty, Lot
 from civicbus.stream_apps.views.evaluate import Evaluation, Result
 from civicbus.stream_apps.views.inbox import SWEPT, Sent, Written
 from civicbus.stream_apps.views.joined import Changed, Joined
 from civicbus.stream_apps.views.metrics import OVERFLOWS, PARKED, timed
-from civicbus.stream_apps.views.rows import NOWHERE, Column, Ints, Rows, RowsCopy
+from civicbus.stream_apps.views.on_disk import Ints, Mapped
+from civicbus.stream_apps.views.rows import NOWHERE, Column, Rows, RowsCopy
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import ANY_PARTITION, Batch
 from civicbus.transport.transactions import Output
@@ -108,11 +110,10 @@ class Source:
         """The partitions that were read to their end."""
         return self._live
 
-    def load(
-        self, number: int, table: pa.Table, views: Mapping[AgreementId, str], whole: Collection[DatasetId]
-    ) -> None:
+    def load(self, number: int, cached: Cached, mapped: Mapped, whole: Collection[DatasetId]) -> None:
         """Begin a partition with what was cached of it; ``whole``: the joined datasets that begin so, too."""
-        slots = self.rows.load(number, table)
+        table, views = mapped.table, cached.views
+        slots = self.rows.load(number, mapped, on_disk=cached.on_disk)
         for label, link in self._links.items():
             if link.join.dataset in whole and f"link:{label}" in table.column_names:
                 link.slots.array[slots] = table[f"link:{label}"].to_numpy()
@@ -131,7 +132,8 @@ class Source:
         self._dirty.note(causes)
         copies = {}
         for number in self._live:
-            slots, copied = self.rows.copy(number, causes)
+            copied = self.rows.copy(number, causes)
+            slots = copied.slots
             copied.columns |= {sent.column: sent.copy(slots) for sent in self.sent}
             copied.columns |= {f"link:{label}": link.slots.array[slots] for label, link in self._links.items()}
             copies[Partition(self.dataset.id.records, number)] = copied
@@ -239,7 +241,7 @@ class Source:
     def evaluate(self, lot: Lot, now_ms: int) -> Written:
         """Evaluate rows, compare them with the inboxes, and give what differs; raises Unavailable to try again."""
         written = Written(now_ms)
-        values = [self.rows.values[slot] for slot in lot.slots.tolist()]
+        values = self.rows.values_of(lot.slots)
         groups, gone = _by_schema(values)
         codecs = {schema_id: self._codec_of(schema_id) for schema_id in groups}
         self.rows.causes.clear(lot.slots)
@@ -320,7 +322,7 @@ class Source:
             offset=int(self.rows.offsets.array[slot]),
             timestamp_ms=int(self.rows.timestamps.array[slot]),
             original_key=self.rows.keys[slot],
-            value=self.rows.values[slot],
+            value=self.rows.values_of(np.array([slot]))[0],
         )
         to = Partition(self.dataset.id.quarantine, ANY_PARTITION)
         return to, parked.key(), parked.value, list(parked.headers()), written.now_ms

@@ -25,6 +25,7 @@ from civicbus.stream_apps.views.cache import Cache, Copy
 from civicbus.stream_apps.views.inbox import Inbox, Sent
 from civicbus.stream_apps.views.joined import Joined, writers
 from civicbus.stream_apps.views.metrics import ROWS
+from civicbus.stream_apps.views.rows import RowsCopy
 from civicbus.stream_apps.views.source import Source
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import Batch, Opening, Positions, Step
@@ -72,6 +73,7 @@ class Views:
         self._retry_at = LONG_AGO
         self._cache = cache
         self._cached: Positions | None = None
+        self._copied: dict[Partition, RowsCopy] = {}
         self._go_by(rules)
         self._begin_with_cached()
 
@@ -220,6 +222,7 @@ class Views:
         now_ms = int(now.timestamp() * 1000)
         self._refresh_joined(now)
         waiting = now < self._retry_at
+        self._move_to_disk()
         step = Step()
         self._keep_what_is_ready(step, now_ms)
         for batch in batches:
@@ -243,16 +246,16 @@ class Views:
             return
         whole = set()
         for name, joined in self._joined.items():
-            table = cached.joined(name)
+            table = cached.joined.get(name)
             if table is not None and joined.partitions.keys() <= cached.positions.followed.keys():
                 joined.load(table, cached.positions.followed)
                 whole.add(name)
         begun = {}
         for partition, position in cached.positions.inputs.items():
             source = self._sources.get(DatasetId.of(partition.topic))
-            rows = cached.rows(partition)
-            if source is not None and rows is not None:
-                source.load(partition.number, rows, cached.views, whole)
+            mapped = cached.rows.get(partition)
+            if source is not None and mapped is not None:
+                source.load(partition.number, cached, mapped, whole)
                 begun[partition] = position
         self._cached = replace(cached.positions, inputs=begun)
         log.info("begun_with_cache", rows=sum(len(source.rows) for source in self._sources.values()))
@@ -271,6 +274,7 @@ class Views:
             return
         self._cached = None
         rows = {place: copy for source in self._sources.values() for place, copy in source.copy().items()}
+        self._copied = rows
         self._cache.write(
             Copy(
                 positions=replace(positions, inputs={place: positions.inputs[place] for place in rows}),
@@ -283,6 +287,17 @@ class Views:
                 joined={name: joined.copy() for name, joined in self._joined.items()},
             )
         )
+
+    def _move_to_disk(self) -> None:
+        """Rows for which there is too little memory stand in the checkpoint from now on, once that is written."""
+        mapped = None if self._cache is None else self._cache.written()
+        if mapped is None:
+            return
+        copied, self._copied = self._copied, {}
+        for place, file in mapped.items():
+            source = self._sources.get(DatasetId.of(place.topic))
+            if source is not None:
+                source.rows.move_to_disk(place.number, copied[place], file)
 
     def committed(self, step: Step) -> None:
         now_ms = self._clock().timestamp() * 1000

@@ -27,6 +27,7 @@ from civicbus.stream_apps.views import cache
 from civicbus.stream_apps.views.cache import Cache
 from civicbus.stream_apps.views.dirty import Lot
 from civicbus.stream_apps.views.inbox import Inbox, Sent, Written
+from civicbus.stream_apps.views.on_disk import ON_DISK
 from civicbus.stream_apps.views.rows import Rows
 from civicbus.stream_apps.views.stage import Rules, Views
 from civicbus.transport.partitions import Partition
@@ -39,6 +40,7 @@ EXAMPLES = int(os.environ.get("CIVICBUS_TEST_EXAMPLES", "120"))
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 PARTITIONS = 2
 SECRET = b"secret"
+ENOUGH = 2**30
 
 
 def dataset(name: str, **fields: object) -> Dataset:
@@ -50,6 +52,7 @@ def dataset(name: str, **fields: object) -> Dataset:
 PERMITS = dataset("construction.permits", permit_no="string", enterprise=["null", "string"], version="int")
 ENTERPRISES = dataset("market.enterprises", code="string", parent=["null", "string"], version="int")
 DATASETS = {one.id: one for one in (PERMITS, ENTERPRISES)}
+PERMITS_CODEC = RowCodec(PERMITS.schema)
 SCHEMA_IDS = {one.id: number for number, one in enumerate(DATASETS.values(), 1)}
 SELECTS = {
     "plain": "SELECT p.permit_no, p.version FROM construction.permits p WHERE p.version % 3 > 0",
@@ -93,8 +96,8 @@ class Broker:
 class Town:
     """A bus, and one views worker that keeps checkpoints."""
 
-    def __init__(self, folder: Path) -> None:
-        self.bus, self.folder = Bus(), folder
+    def __init__(self, folder: Path, memory_bytes: int = ENOUGH) -> None:
+        self.bus, self.folder, self.memory_bytes = Bus(), folder, memory_bytes
         self.broker = Broker(self.bus)
         self.active = set(SELECTS)
         self.versions = 0
@@ -105,7 +108,7 @@ class Town:
             del to_the_end
 
         inboxes = [inbox for inbox in INBOXES if inbox.view.agreement in self.active]
-        kept = Cache(self.folder, self.broker)
+        kept = Cache(self.folder, self.broker, memory_bytes=self.memory_bytes)
         return Views(Rules(datasets=DATASETS, inboxes=inboxes), unchanged, SCHEMAS.__getitem__, lambda: NOW, kept)
 
     def put(self, name: DatasetId, key: str, other: str | None, *, gone: bool) -> None:
@@ -208,9 +211,9 @@ def act(town: Town, action: tuple[object, ...]) -> None:
 
 @seed(SEED)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.one_of(PUTS, PUTS, OTHERS), min_size=10, max_size=60))
-def test_whatever_was_cached_when_every_inbox_ends_as_its_select(tmp_path_factory, actions) -> None:
-    town = Town(tmp_path_factory.mktemp("cache"))
+@given(st.lists(st.one_of(PUTS, PUTS, OTHERS), min_size=10, max_size=60), st.sampled_from([0, ENOUGH]))
+def test_whatever_was_cached_when_every_inbox_ends_as_its_select(tmp_path_factory, actions, memory_bytes) -> None:
+    town = Town(tmp_path_factory.mktemp("cache"), memory_bytes)
     for action in actions:
         act(town, action)
     town.active = set(SELECTS)
@@ -219,8 +222,8 @@ def test_whatever_was_cached_when_every_inbox_ends_as_its_select(tmp_path_factor
     town.check()
 
 
-def filled(folder: Path) -> Town:
-    town = Town(folder)
+def filled(folder: Path, memory_bytes: int = ENOUGH) -> Town:
+    town = Town(folder, memory_bytes)
     for number in range(40):
         town.put(PERMITS.id, f"c{number}", f"c{number % 5}", gone=False)
     for number in range(5):
@@ -254,6 +257,31 @@ def test_a_start_from_a_checkpoint_evaluates_what_changed_since_and_no_more(tmp_
     town.put(PERMITS.id, "c1", None, gone=False)
     town.put(ENTERPRISES.id, "c2", None, gone=False)
     assert evaluated(town) == 1 + 8
+
+
+def test_rows_for_which_there_is_too_little_memory_stand_on_the_disk_until_they_change(tmp_path: Path) -> None:
+    town = filled(tmp_path, memory_bytes=0)
+    town.worker.drain()
+    rows = town.worker.stage._sources[PERMITS.id].rows
+    assert set(map(id, rows.values)) == {id(ON_DISK)}
+    read = rows.values_of(rows.of_partition(0))
+    assert {PERMITS_CODEC.decode(unframe(value)[1])["version"] for value in read} <= set(range(1, 41))
+    town.put(PERMITS.id, "c1", None, gone=False)
+    town.put(PERMITS.id, "c2", None, gone=True)
+    town.worker.drain()
+    assert sum(value is not ON_DISK for value in rows.values) == 2
+    assert town.checkpoint()
+    town.worker.drain()
+    assert {value for value in rows.values if value is not ON_DISK} == {None}
+    town.check()
+
+
+def test_a_start_with_too_little_memory_leaves_the_rows_on_the_disk(tmp_path: Path) -> None:
+    town = filled(tmp_path, memory_bytes=0)
+    town.worker.crash()
+    town.worker.drain()
+    assert all(value is ON_DISK for value in town.worker.stage._sources[PERMITS.id].rows.values)
+    town.check()
 
 
 @pytest.mark.parametrize("harm", ["other topics", "half a manifest", "shorter topics", "another engine"])
