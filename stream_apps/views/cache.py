@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from civicbus.errors import CivicbusError
 from civicbus.names import AgreementId, DatasetId, Topic
 from civicbus.stream_apps.views.metrics import CHECKPOINT_SECONDS
-from civicbus.stream_apps.views.on_disk import Mapped
 from civicbus.stream_apps.views.rows import RowsCopy
+from civicbus.stream_apps.views.values import Mapped
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import Positions
 

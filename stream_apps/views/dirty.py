@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from civicbus.stream_apps.views.on_disk import Ints
 from civicbus.stream_apps.views.rows import Column
+from civicbus.stream_apps.views.values import Ints
 
 LARGE = 5_000
 _TURN = 8

@@ -26,8 +26,8 @@ from civicbus.schemas.views import View
 from civicbus.stream_apps.views.dirty import Lot
 from civicbus.stream_apps.views.expressions import keyed_hash
 from civicbus.stream_apps.views.metrics import FORWARDED
-from civicbus.stream_apps.views.on_disk import Ints
 from civicbus.stream_apps.views.rows import Column, Rows
+from civicbus.stream_apps.views.values import Ints
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import Batch
 from civicbus.transport.transactions import Output

@@ -21,8 +21,8 @@ from civicbus.schemas.codec.frame import schema_id_of
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.datasets import Dataset
 from civicbus.stream_apps.views.metrics import UNREADABLE
-from civicbus.stream_apps.views.on_disk import Ints
 from civicbus.stream_apps.views.rows import NOWHERE, listed
+from civicbus.stream_apps.views.values import Ints
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import Batch
 

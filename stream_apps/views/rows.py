@@ -1,8 +1,8 @@
 """The current rows of one dataset in this worker. Each record key of a partition has a slot, a small number.
 
 What is known of a row stands at its slot in lists and columns, so that a batch of rows is a list of slots and all
-bookkeeping on it is arithmetic on arrays. A row takes the bytes of its key and its value, about 190 bytes beside
-them, and 8 for each view. Once a checkpoint holds them, values may stand on the disk instead (``on_disk``).
+bookkeeping on it is arithmetic on arrays. A row takes the bytes of its value, unless that stands on the disk, those
+of its key, about 180 bytes beside them, and 8 for each view.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
-from civicbus.stream_apps.views.on_disk import ON_DISK, Ints, Mapped, Values
+from civicbus.stream_apps.views.values import NOTHING, Copied, Ints, Mapped, Places, Values
 
 _FIRST_CAPACITY = 1024
 _GROWTH = 1.3
@@ -29,7 +29,7 @@ class RowsCopy:
 
     slots: Ints
     keys: list[bytes]
-    values: Values
+    values: Copied
     causes: list[bytes | None]
     columns: dict[str, NDArray[Any]]
 
@@ -52,11 +52,11 @@ class Column:
 
 
 class Rows:
-    """Rows by slot. A slot whose value is None is a record that is deleted, or was never there."""
+    """Rows by slot. A slot without a value is a record that is deleted, or was never there."""
 
     def __init__(self) -> None:
         self.keys: list[bytes] = []
-        self.values: list[bytes | None] = []
+        self._values = Values()
         self._places: dict[int, dict[bytes, int]] = {}
         self._columns: list[Column] = []
         self._free: list[int] = []
@@ -65,10 +65,10 @@ class Rows:
         self.partitions = self.column(np.int16, NOWHERE)
         self.timestamps = self.column(np.int64, 0)
         self.offsets = self.column(np.int64, NOWHERE)
-        self._addresses = self.column(np.int64, NOWHERE)
-        self._mapped: dict[int, Mapped] = {}
         # The cause of a row that was read and not yet evaluated.
         self.causes = self.column(np.object_, None)
+        self._pieces = self.column(np.int32, NOTHING)
+        self._addresses = self.column(np.int64, NOTHING)
 
     def __len__(self) -> int:
         return sum(map(len, self._places.values()))
@@ -101,31 +101,33 @@ class Rows:
         offsets: Sequence[int] | Ints,
     ) -> None:
         """The rows' current values; of a slot that comes several times, the last."""
-        held = self.values
-        for slot, value in zip(slots.tolist(), values, strict=True):
-            held[slot] = value
+        self._stand(slots, self._values.add(values))
+        if self._values.are_many:
+            self.tidy()
         self.timestamps.array[slots] = timestamps_ms
         self.offsets.array[slots] = offsets
 
+    @property
+    def value_bytes_in_memory(self) -> int:
+        """How much memory the values take, with what was kept free for the next ones."""
+        return self._values.memory_bytes
+
     def values_of(self, slots: Ints) -> list[bytes | None]:
-        """The rows' current values, read from the disk where they stand there."""
-        values = [self.values[slot] for slot in slots.tolist()]
-        if self._mapped:
-            for place, value in enumerate(values):
-                if value is ON_DISK:
-                    values[place] = self._read(int(slots[place]))
-        return values
+        """The rows' current values."""
+        return self._values.read(self._standing(slots))
 
     def move_to_disk(self, partition: int, copied: RowsCopy, mapped: Mapped) -> None:
-        """Values that were copied into this file and are still the same stand there from now on."""
+        """Values that were copied into this file and are still the same stand there from now on; then ``tidy``."""
         if partition not in self._places:
             return
-        held = self.values
-        for slot, value in zip(copied.slots.tolist(), copied.values.held, strict=True):
-            if value is not None and held[slot] is value:
-                held[slot] = ON_DISK
-        self._addresses.array[copied.slots] = mapped.addresses()
-        self._mapped[partition] = mapped
+        now, then, there = self._standing(copied.slots), copied.values.places, self._values.add_file(mapped)
+        same = (now.pieces == then.pieces) & (now.addresses == then.addresses)
+        self._stand(copied.slots[same], there[same])
+
+    def tidy(self) -> None:
+        """Forget the values that no row has any more."""
+        slots = np.flatnonzero(self._addresses.array != NOTHING)
+        self._stand(slots, self._values.keep(self._standing(slots)))
 
     def doubt(self, slots: Ints, cause: bytes | NDArray[Any]) -> None:
         """These rows are to be evaluated once their partition flows, for this cause where they have none yet."""
@@ -148,7 +150,6 @@ class Rows:
         """Forget a partition."""
         slots = self.of_partition(partition)
         self._places.pop(partition, None)
-        self._mapped.pop(partition, None)
         self._forget(slots)
 
     def loaded(self) -> set[int]:
@@ -160,11 +161,10 @@ class Rows:
         table = mapped.table
         keys: list[bytes] = listed(table.column("key"))
         slots = self.slots(partition, keys)
-        values = _on_disk(mapped) if on_disk else listed(table.column("value"))
-        self.put(slots, values, table["timestamp"].to_numpy(), table["offset"].to_numpy())
-        if on_disk:
-            self._addresses.array[slots] = mapped.addresses()
-            self._mapped[partition] = mapped
+        values = self._values
+        self._stand(slots, values.add_file(mapped) if on_disk else values.add(listed(table.column("value"))))
+        self.timestamps.array[slots] = table["timestamp"].to_numpy()
+        self.offsets.array[slots] = table["offset"].to_numpy()
         self.causes.array[slots] = np.array([*listed(table.column("cause")), None], np.object_)[:-1]
         return slots
 
@@ -172,11 +172,10 @@ class Rows:
         """A partition's rows to be cached. ``causes``: of each slot that is to be evaluated again."""
         slots = self.of_partition(partition)
         places = slots.tolist()
-        held = [self.values[slot] for slot in places]
         return RowsCopy(
             slots=slots,
             keys=[self.keys[slot] for slot in places],
-            values=Values(held, self._addresses.array[slots], self._mapped.get(partition)),
+            values=self._values.copy(self._standing(slots)),
             causes=causes[slots].tolist(),
             columns={"timestamp": self.timestamps.array[slots], "offset": self.offsets.array[slots]},
         )
@@ -187,8 +186,13 @@ class Rows:
             self._free += self._resting
             self._resting = []
 
-    def _read(self, slot: int) -> bytes:
-        return self._mapped[int(self.partitions.array[slot])].read(int(self._addresses.array[slot]))
+    def _standing(self, slots: Ints) -> Places:
+        """Where values stand."""
+        return Places(pieces=self._pieces.array[slots], addresses=self._addresses.array[slots])
+
+    def _stand(self, slots: Ints, places: Places) -> None:
+        self._pieces.array[slots] = places.pieces
+        self._addresses.array[slots] = places.addresses
 
     def _slot(self, places: dict[bytes, int], partition: int, key: bytes) -> int:
         known = places.get(key)
@@ -200,7 +204,6 @@ class Rows:
         else:
             slot = len(self.keys)
             self.keys.append(key)
-            self.values.append(None)
             if slot == self._capacity:
                 self._grow()
         places[key] = slot
@@ -215,15 +218,10 @@ class Rows:
     def _forget(self, slots: Ints) -> None:
         forgotten = slots.tolist()
         for slot in forgotten:
-            self.keys[slot], self.values[slot] = b"", None
+            self.keys[slot] = b""
         self._resting += forgotten
         for column in self._columns:
             column.clear(slots)
-
-
-def _on_disk(mapped: Mapped) -> list[bytes | None]:
-    absent: list[bool] = mapped.table.column("value").is_null().to_pylist()
-    return [None if gone else ON_DISK for gone in absent]
 
 
 def listed(column: pa.ChunkedArray) -> list[Any]:

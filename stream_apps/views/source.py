@@ -31,8 +31,8 @@ from civicbus.stream_apps.views.evaluate import Evaluation, Result
 from civicbus.stream_apps.views.inbox import SWEPT, Sent, Written
 from civicbus.stream_apps.views.joined import Changed, Joined
 from civicbus.stream_apps.views.metrics import OVERFLOWS, PARKED, timed
-from civicbus.stream_apps.views.on_disk import Ints, Mapped
 from civicbus.stream_apps.views.rows import NOWHERE, Column, Rows, RowsCopy
+from civicbus.stream_apps.views.values import Ints, Mapped
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import ANY_PARTITION, Batch
 from civicbus.transport.transactions import Output

@@ -298,6 +298,8 @@ class Views:
             source = self._sources.get(DatasetId.of(place.topic))
             if source is not None:
                 source.rows.move_to_disk(place.number, copied[place], file)
+        for source in self._sources.values():
+            source.rows.tidy()
 
     def committed(self, step: Step) -> None:
         now_ms = self._clock().timestamp() * 1000
