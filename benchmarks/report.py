@@ -14,7 +14,7 @@ from benchmarks.workloads import Workload
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
-_PARTS = ("decode", "evaluate", "compare", "encode", "produce", "commit")
+_PARTS = ("consume", "decode", "evaluate", "compare", "encode", "produce", "commit")
 _WORDS = {None: "not measured", True: "yes", False: "no"}
 
 

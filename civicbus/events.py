@@ -58,6 +58,14 @@ def cause_of(headers: Headers) -> bytes:
     return b""
 
 
+def causes_of(headers: Iterable[Headers]) -> list[bytes]:
+    """:func:`cause_of` each; admission writes it first."""
+    return [
+        value if each and each[0][0] == CAUSE and isinstance(value := each[0][1], bytes) else cause_of(each)
+        for each in headers
+    ]
+
+
 def upserted(dataset: DatasetId) -> str:
     """The ``ce_type`` of an upsert."""
     return f"civicbus.{dataset}.upserted"

@@ -34,7 +34,7 @@ from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
 from civicbus.transport.clients import confluent_admin, confluent_consumer, confluent_producer
 from civicbus.transport.faults import fault_of, translated
-from civicbus.transport.metrics import BATCH_RECORDS, COMMIT_SECONDS, LAG_RECORDS, LAST_COMMIT
+from civicbus.transport.metrics import BATCH_RECORDS, COMMIT_SECONDS, LAG_RECORDS, LAST_COMMIT, spent
 from civicbus.transport.partitions import FIRST, LAST, REQUEST_TIMEOUT_S, AskedOffsets, Partition, offsets
 from civicbus.transport.readback import Readback
 from civicbus.transport.stage import Batch, Opening, Positions, Stage, Step, batches_of
@@ -373,7 +373,8 @@ class Worker:
         messages = self._gathered()
         if self._failed is not None:
             raise self._failed
-        found, passing = batches_of(messages)
+        with spent("consume"):
+            found, passing = batches_of(messages)
         for error in passing:
             log.warning("kafka_error", error=error.name())
         if any(map(len, found)):
@@ -392,7 +393,8 @@ class Worker:
         """Records of the input. Those behind a transaction that still commits gather, or are many already."""
         most = self._loop.batch_records
         busy = self._more or self._readback.restoring
-        messages = self._consumer.consume(most, 0.0)
+        with spent("consume"):
+            messages = self._consumer.consume(most, 0.0)
         followed = self._read_beside(0.0)
         if self._asked is not None and len(messages) < self._loop.overlap_records and not busy:
             self._settle()
@@ -401,7 +403,8 @@ class Worker:
         if not busy and len(messages) < self._loop.overlap_records and (messages or followed):
             time.sleep(max(0.0, self._last_commit_s + self._loop.pace_s - time.monotonic()))
         if len(messages) < most:
-            messages += self._consumer.consume(most - len(messages), 0.0)
+            with spent("consume"):
+                messages += self._consumer.consume(most - len(messages), 0.0)
         return messages
 
     def _wait_for_first(self, messages: list[Message]) -> bool:

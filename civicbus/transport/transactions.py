@@ -13,6 +13,7 @@ from confluent_kafka import Producer, TopicPartition
 
 from civicbus.errors import Unavailable
 from civicbus.events import Headers
+from civicbus.transport.metrics import spent
 from civicbus.transport.partitions import Partition
 
 TRANSACTION_TIMEOUT_S = 10.0
@@ -103,17 +104,19 @@ class Transactions:
             asked.settled.set_result(None)
 
     def _transact(self, asked: _Asked) -> None:
-        self._producer.begin_transaction()
-        self._produce(asked.outputs)
-        self._producer.send_offsets_to_transaction(asked.offsets, asked.group())
-        self._producer.commit_transaction()
+        with spent("produce"):
+            self._producer.begin_transaction()
+            self._produce(asked.outputs)
+        with spent("commit"):
+            self._producer.send_offsets_to_transaction(asked.offsets, asked.group())
+            self._producer.commit_transaction()
 
     def _produce(self, outputs: Sequence[Output]) -> None:
         produce = self._producer.produce
         for to, key, value, headers, timestamp_ms in outputs:
             while True:
                 try:
-                    produce(to.topic, value, key, to.number, timestamp=timestamp_ms, headers=headers)
+                    produce(to.topic, value, key, to.number, None, None, timestamp_ms, headers)
                     break
                 except BufferError:
                     self._producer.poll(0.05)

@@ -84,13 +84,13 @@ class ColumnCodec:
     def decode_admitted(self, values: Sequence[bytes]) -> Decoded:
         """As ``decode_framed``, for values that admission let in: nobody else writes records, and it looked at each.
 
-        They are not held against their bytes once more, which takes two thirds of the time.
+        They are not held against their bytes once more, which takes two thirds of the time. All of them have the
+        frame of the first.
         """
-        start = next(filter(is_framed, values), header(0))[:FRAME_BYTES]
-        if self._wire is None or not self._bounded([*values]) or any(value[:FRAME_BYTES] != start for value in values):
+        if self._wire is None or not values or not self._bounded(values):
             return self.decode_framed(values)
         try:
-            batch = self._wire.read_sound([*values], start)
+            batch = self._wire.read_sound(values, values[0][:FRAME_BYTES])
         except Unsound:
             return self.decode_framed(values)
         rows = batch if self._adapt is None else self._adapt(batch)
@@ -136,7 +136,7 @@ class ColumnCodec:
         first = self._parts(values[:half], start, indices[:half])
         return first + self._parts(values[half:], start, indices[half:])
 
-    def _bounded(self, values: list[bytes]) -> bool:
+    def _bounded(self, values: Sequence[bytes]) -> bool:
         """Whether no row can pass the walker's bound of cells, nor all of them together that of a part."""
         if self._byte_cells and max(map(len, values), default=0) * self._byte_cells > CELLS:
             return False

@@ -75,7 +75,7 @@ class Wire:
             raise Unsound
         return batch
 
-    def read_sound(self, values: list[bytes], start: bytes) -> pa.RecordBatch:
+    def read_sound(self, values: Sequence[bytes], start: bytes) -> pa.RecordBatch:
         """The rows of values that are known to be sound; raises Unsound where they show that they are not."""
         try:
             batch = pyruhvro.deserialize_array(values, self._layout(start).text)

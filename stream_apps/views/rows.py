@@ -87,10 +87,8 @@ class Rows:
         places = self._places.setdefault(partition, {})
         found = list(map(places.get, keys))
         if None in found:
-            found = [
-                self._slot(places, partition, key) if slot is None else slot
-                for key, slot in zip(keys, found, strict=True)
-            ]
+            self._make(places, partition, [key for key, slot in zip(keys, found, strict=True) if slot is None])
+            found = list(map(places.get, keys))
         return np.array(found, np.int64)
 
     def put(
@@ -194,21 +192,19 @@ class Rows:
         self._pieces.array[slots] = places.pieces
         self._addresses.array[slots] = places.addresses
 
-    def _slot(self, places: dict[bytes, int], partition: int, key: bytes) -> int:
-        known = places.get(key)
-        if known is not None:
-            return known
-        if self._free:
-            slot = self._free.pop()
+    def _make(self, places: dict[bytes, int], partition: int, keys: Sequence[bytes]) -> None:
+        """A slot for each of these keys, which have none; free ones first."""
+        new = list(dict.fromkeys(keys))
+        freed = [self._free.pop() for _ in range(min(len(self._free), len(new)))]
+        first, count = len(self.keys), len(new) - len(freed)
+        for slot, key in zip(freed, new, strict=False):
             self.keys[slot] = key
-        else:
-            slot = len(self.keys)
-            self.keys.append(key)
-            if slot == self._capacity:
-                self._grow()
-        places[key] = slot
-        self.partitions.array[slot] = partition
-        return slot
+        self.keys += new[len(freed) :]
+        while len(self.keys) > self._capacity:
+            self._grow()
+        slots = [*freed, *range(first, first + count)]
+        places.update(zip(new, slots, strict=True))
+        self.partitions.array[slots] = partition
 
     def _grow(self) -> None:
         self._capacity = int(self._capacity * _GROWTH) + _FIRST_CAPACITY

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from civicbus.errors import Unacceptable
-from civicbus.events import cause_of
+from civicbus.events import causes_of
 from civicbus.names import DatasetId
 from civicbus.quarantine import Parked
 from civicbus.schemas.codec.columns import ColumnCodec
@@ -191,7 +191,7 @@ class Source:
             batch = _with_keys(batch)
         self.rows.put(slots, batch.values, batch.timestamps_ms, batch.offsets)
         causes = np.empty(len(slots), np.object_)
-        causes[:] = list(map(cause_of, batch.headers))
+        causes[:] = causes_of(batch.headers)
         if batch.partition.number in self._live:
             last = _last_of_each(slots)
             times = np.array(batch.timestamps_ms, np.int64)

@@ -85,8 +85,9 @@ class Values:
 
     def add(self, values: Sequence[bytes | None]) -> Places:
         """Keep these values in memory; where each of them stands."""
-        together = b"".join([value or b"" for value in values]) if None in values else b"".join(values)  # type: ignore[arg-type]
-        lengths = np.fromiter((len(value) if value else 0 for value in values), np.int64, len(values))
+        present = [value or b"" for value in values]
+        together = b"".join(present)
+        lengths = np.fromiter(map(len, present), np.int64, len(values))
         ends = np.cumsum(lengths)
         piece, start = self._room(len(together))
         if together:
@@ -156,7 +157,7 @@ class Values:
             return NOTHING, 0
         if count > self._free:
             size = max(count, _PIECE_BYTES)
-            self._in_memory[self._new(memoryview(bytearray(size)))] = size
+            self._in_memory[self._new(np.empty(size, np.uint8).data)] = size
             self._free = size
         start = len(self._pieces[self._last]) - self._free
         self._free -= count

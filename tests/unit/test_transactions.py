@@ -26,7 +26,7 @@ class Broker:
     def begin_transaction(self) -> None:
         self.calls.append("begin")
 
-    def produce(self, topic: str, value: bytes, key: bytes, partition: int, **_: object) -> None:
+    def produce(self, topic: str, value: bytes, key: bytes, partition: int, *_: object) -> None:
         assert (key, value) == (b"key", b"value")
         self.calls.append(f"produce {topic}/{partition}")
 
