@@ -29,7 +29,8 @@ _ONE_SIDE = frozenset({Workload.PROJECT, Workload.ENRICH})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """One engine. ``share`` of the rows is what it gets, where all of them would take it minutes.
+    """One engine, with so many ``threads`` or worker processes. ``share`` of the rows is what it gets, where all of
+    them would take it minutes.
 
     ``settle_s``: so long nothing new must come before it counts as done. ``commits``: its committed offsets tell
     how far it is. ``copies``: it writes one output, its input's bytes. ``tables``: it keeps tables, of which rows are
@@ -50,7 +51,7 @@ class Engine:
 
     @property
     def ours(self) -> bool:
-        return self.name == OURS
+        return self.name.startswith(OURS)
 
 
 def available(names: Sequence[str], tell: Tell) -> tuple[list[Engine], dict[str, str]]:
@@ -70,7 +71,8 @@ def available(names: Sequence[str], tell: Tell) -> tuple[list[Engine], dict[str,
 
 def _ours(_: Tell) -> list[Engine]:
     command = (sys.executable, "-m", "civicbus.stream_apps.views")
-    return [Engine(name=OURS, title="civicbus", command=command, workloads=frozenset(Workload))]
+    one = Engine(name=OURS, title="civicbus, 1 worker", command=command, workloads=frozenset(Workload))
+    return [one, replace(one, name=f"{OURS}-2", title="civicbus, 2 workers", workloads=_THROUGHPUT, threads=2)]
 
 
 def _raw(_: Tell) -> list[Engine]:
@@ -158,58 +160,68 @@ FAMILIES = tuple(_FAMILIES)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """An engine's process."""
+    """An engine's processes."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    processes: Sequence[subprocess.Popen[bytes]]
     log: Path
 
+    @property
+    def pid(self) -> int:
+        """Of the first."""
+        return self.processes[0].pid
+
     def cpu_s(self) -> float:
-        return cpu_seconds(self.process.pid)
+        return sum(cpu_seconds(process.pid) for process in self.processes)
 
     def must_run(self) -> None:
-        """Raises Unavailable with its last words where it has ended."""
-        if self.process.poll() is not None:
-            words = self.log.read_text(errors="replace").strip()[-1500:]
-            raise Unavailable(f"{self.name} ended with status {self.process.returncode}:\n{words}")
+        """Raises Unavailable with their last words where one has ended."""
+        for process in self.processes:
+            if process.poll() is not None:
+                words = self.log.read_text(errors="replace").strip()[-1500:]
+                raise Unavailable(f"{self.name} ended with status {process.returncode}:\n{words}")
 
     def kill(self) -> None:
         """As a power cut would."""
-        self.process.kill()
-        self.process.wait()
+        for process in self.processes:
+            process.kill()
+            process.wait()
 
     def stop(self) -> None:
-        """In order, if it listens."""
-        if self.process.poll() is None:
-            self.process.terminate()
+        """In order, if they listen."""
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
             try:
-                self.process.wait(STOP_WITHIN_S)
+                process.wait(STOP_WITHIN_S)
             except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 @contextmanager
-def started(name: str, command: Sequence[str], folder: Path) -> Iterator[Started]:
-    """A process of a session of its own, so that Ctrl-C reaches it only through us; it is ended on the way out.
+def started(name: str, commands: Sequence[Command], folder: Path) -> Iterator[Started]:
+    """Processes of sessions of their own, so that Ctrl-C reaches them only through us; they are ended on the way out.
 
     Each has the allocator's settings that the supervisor gives our processes.
     """
     log = folder / f"{name}.log"
     with log.open("wb") as file:
-        process = subprocess.Popen(
-            command, stdout=file, stderr=file, cwd=folder, start_new_session=True, env={**os.environ, **FRUGAL}
-        )
-    running = Started(name=name, process=process, log=log)
+        how = {"stdout": file, "stderr": file, "cwd": folder, "env": {**os.environ, **FRUGAL}}
+        processes = [subprocess.Popen(command, start_new_session=True, **how) for command in commands]
+    running = Started(name=name, processes=processes, log=log)
     try:
         yield running
     finally:
         running.stop()
 
 
-def command_of(bench: Bench, engine: Engine, task: Path) -> Command:
-    """What starts the engine: ours gets its home, a peer its task."""
-    return (*engine.command, "--home", str(bench.home)) if engine.ours else (*engine.command, str(task))
+def commands_of(bench: Bench, engine: Engine, task: Path) -> list[Command]:
+    """What starts the engine: ours gets its home and a process for each worker, a peer its task."""
+    if not engine.ours:
+        return [(*engine.command, str(task))]
+    command = (*engine.command, "--home", str(bench.home))
+    return [(*command, "--worker", str(number)) for number in range(engine.threads)]
 
 
 def write_task(

@@ -17,7 +17,7 @@ from shutil import rmtree
 import numpy as np
 from confluent_kafka import OFFSET_END, TopicPartition
 
-from benchmarks.engines import Engine, Started, command_of, started, write_task
+from benchmarks.engines import Engine, Started, commands_of, started, write_task
 from benchmarks.peers.task import PROJECT
 from benchmarks.platform import Bench, own_outputs
 from benchmarks.results import Latency
@@ -77,10 +77,10 @@ def measure(bench: Bench, engine: Engine, rows: Rows, pace: Pace, round_: int, *
     group = f"bench.latency.{time.time_ns()}"
     task = write_task(bench, engine, workload=Workload.PROJECT, group=group, outputs=outputs, folder=folder)
     with ExitStack() as stack:
-        processes = [stack.enter_context(started(engine.name, command_of(bench, engine, task), folder))]
+        processes = [stack.enter_context(started(engine.name, commands_of(bench, engine, task), folder))]
         if whole_way:
             admission = (*engine.command[:-1], "civicbus.stream_apps.admission", "--home", str(bench.home))
-            processes.append(stack.enter_context(started("admission", admission, folder)))
+            processes.append(stack.enter_context(started("admission", [admission], folder)))
         send = sender(bench, rows, whole_way=whole_way)
         arrivals = listen(bench, [Topic(output.topic) for output in outputs], stack)
         wait_until_flowing(send, arrivals, processes, range(pace.changes, pace.changes + PROBES))

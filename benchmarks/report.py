@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from statistics import median
 from typing import TypeVar
 
-from benchmarks.engines import KAFKA_STREAMS_TABLES, OURS
+from benchmarks.engines import KAFKA_STREAMS, KAFKA_STREAMS_TABLES, OURS
 from benchmarks.results import Latency, Run, Throughput
 from benchmarks.targets import Figure, best_threads, figures, pairs
 from benchmarks.workloads import Workload
@@ -37,7 +37,7 @@ def tables(run: Run) -> Iterator[tuple[str, list[str]]]:
 
 
 def _throughput(measured: Sequence[Throughput]) -> list[str]:
-    best = {best_threads(measured), best_threads(measured, KAFKA_STREAMS_TABLES)}
+    best = {best_threads(measured, family) for family in (OURS, KAFKA_STREAMS, KAFKA_STREAMS_TABLES)}
     rows = []
     for engine, runs in _by_engine(measured):
         first = runs[0]
@@ -51,7 +51,7 @@ def _throughput(measured: Sequence[Throughput]) -> list[str]:
                 _spread([each.rows_a_second for each in runs], "{:,.0f}"),
                 _spread([each.cpu_s_a_million for each in runs], "{:.1f}"),
                 _spread([each.broker_cpu_s / each.rows * 1e6 for each in runs], "{:.1f}"),
-                "" if engine == OURS else _spread(ratios, "{:.2f}"),
+                "" if engine.startswith(OURS) else _spread(ratios, "{:.2f}"),
                 _verdict(runs),
             ]
         )
@@ -79,10 +79,10 @@ def _parts(measured: Iterable[Throughput]) -> list[str]:
     names += sorted({part for each in told for part in each.parts_s} - set(names))
     rows = [
         [
-            f"{workload} {case}".strip(),
+            f"{workload} {case or title}",
             *(_spread([each.parts_s.get(part, 0.0) / each.rows * 1e6 for each in runs], "{:.2f}") for part in names),
         ]
-        for (workload, case), runs in _grouped(told, lambda each: (each.workload, each.case))
+        for (workload, case, title), runs in _grouped(told, lambda each: (each.workload, each.case, each.title))
     ]
     return _table(["workload", *(f"{name}, s a million rows" for name in names)], rows)
 
@@ -144,7 +144,9 @@ def _spread(values: Sequence[float], shape: str) -> str:
 def _by_engine(measured: Sequence[Throughput]) -> Iterator[tuple[str, list[Throughput]]]:
     """Ours first, then the peers as fast as they are."""
     grouped = list(_grouped(measured, lambda each: each.engine))
-    order = sorted(grouped, key=lambda pair: (pair[0] != OURS, -median(each.rows_a_second for each in pair[1])))
+    order = sorted(
+        grouped, key=lambda pair: (not pair[0].startswith(OURS), -median(each.rows_a_second for each in pair[1]))
+    )
     yield from order
 
 

@@ -14,7 +14,7 @@ from shutil import rmtree
 from confluent_kafka import IsolationLevel
 
 from benchmarks.bus import Backlog, Marks
-from benchmarks.engines import Engine, Started, command_of, started
+from benchmarks.engines import Engine, Started, commands_of, started
 from benchmarks.latency import listen, sender, wait_until_flowing
 from benchmarks.measuring import Cpu, Seen, anonymous_mb, watch
 from benchmarks.platform import Bench
@@ -37,10 +37,10 @@ def measure(bench: Bench, engine: Engine, rows: Rows, round_: int) -> Restart:
     state = len(rows.keys) - 2 * AFTER_A_KILL
     topics = _prepare(bench, rows, state)
     folder = bench.home / "bench"
-    with started(engine.name, command_of(bench, engine, folder), folder) as process:
+    with started(engine.name, commands_of(bench, engine, folder), folder) as process:
         _wait_until_done(bench, process, topics)
         time.sleep(CACHE_IS_WRITTEN_S)
-        memory_mb = anonymous_mb(process.process.pid)
+        memory_mb = anonymous_mb(process.pid)
         process.kill()
     with_cache_s = _back_after_s(bench, engine, rows, topics, range(state, state + AFTER_A_KILL))
     rmtree(bench.cache, ignore_errors=True)
@@ -92,7 +92,7 @@ def _back_after_s(bench: Bench, engine: Engine, rows: Rows, topics: list[Topic],
         arrivals = listen(bench, topics, stack)
         send = sender(bench, rows, whole_way=False)
         began_s = time.monotonic()
-        process = stack.enter_context(started(engine.name, command_of(bench, engine, folder), folder))
+        process = stack.enter_context(started(engine.name, commands_of(bench, engine, folder), folder))
         wait_until_flowing(send, arrivals, [process], numbers[WHILE_DEAD:])
         back_s = time.monotonic() - began_s
         process.kill()

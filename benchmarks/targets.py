@@ -42,7 +42,7 @@ def figures(run: Run) -> list[Figure]:
 
 
 def best_threads(measured: Iterable[Throughput], family: str = KAFKA_STREAMS) -> str | None:
-    """Of one workload's runs, the engine of a Kafka Streams family with the higher median throughput."""
+    """Of one workload's runs, the engine of a family with the higher median throughput."""
     rates: dict[str, list[float]] = {}
     for each in measured:
         if each.engine.startswith(family):
@@ -51,10 +51,11 @@ def best_threads(measured: Iterable[Throughput], family: str = KAFKA_STREAMS) ->
 
 
 def pairs(measured: Iterable[Throughput], peer: str | None) -> list[tuple[Throughput, Throughput]]:
-    """Of one workload's runs, ours and the peer's of each round; only those whose outputs were right."""
+    """Of one workload's runs, ours at its best and the peer's of each round; only those whose outputs were right."""
     right = {(each.engine, each.round): each for each in measured if each.fault is None}
-    rounds = sorted(number for engine, number in right if engine == OURS)
-    return [(right[OURS, number], right[peer, number]) for number in rounds if (peer, number) in right]
+    best = best_threads(right.values(), OURS)
+    rounds = sorted(number for engine, number in right if engine == best)
+    return [(right[best, number], right[peer, number]) for number in rounds if (peer, number) in right]
 
 
 def _of(run: Run, workload: Workload) -> list[Throughput]:

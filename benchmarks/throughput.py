@@ -11,6 +11,7 @@ The steps of a run:
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from shutil import rmtree
@@ -20,7 +21,7 @@ from confluent_kafka import IsolationLevel
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.bus import Backlog, digest_of
-from benchmarks.engines import Engine, Started, command_of, started, write_task
+from benchmarks.engines import Engine, Started, commands_of, started, write_task
 from benchmarks.measuring import Cpu, Reached, Seen, watch
 from benchmarks.peers.task import CAUSE, Row, Stream
 from benchmarks.platform import Bench, own_outputs
@@ -101,8 +102,8 @@ class _Run:
             outputs=outputs,
             folder=self._folder,
         )
-        command = command_of(self._bench, self._engine, task)
-        with started(self._engine.name, command, self._folder) as process:
+        commands = commands_of(self._bench, self._engine, task)
+        with started(self._engine.name, commands, self._folder) as process:
             self._warm_up(process, topics)
             began_s, reached, cpu, parts_s = self._clocked(process, topics)
         fault, beyond = self._looked_at(topics)
@@ -188,11 +189,16 @@ class _Run:
         """Where our engine's time went so far, if it tells."""
         if not self._engine.ours:
             return {}
-        views = next(each for each in observed(self._bench.home) if each.process == "views")
-        text = httpx.get(f"{views.url}/metrics", timeout=5).text
-        families = [each for each in text_string_to_metric_families(text) if each.name in PARTS]
-        samples = [sample for family in families for sample in family.samples if sample.name.endswith("_total")]
-        return {sample.labels["part"]: sample.value for sample in samples}
+        names = {"views", *(f"views-{number}" for number in range(1, self._engine.threads))}
+        parts_s: Counter[str] = Counter()
+        for worker in observed(self._bench.home):
+            if worker.process in names:
+                text = httpx.get(f"{worker.url}/metrics", timeout=5).text
+                families = [each for each in text_string_to_metric_families(text) if each.name in PARTS]
+                for sample in (sample for family in families for sample in family.samples):
+                    if sample.name.endswith("_total"):
+                        parts_s[sample.labels["part"]] += sample.value
+        return dict(parts_s)
 
     def _looked_at(self, topics: Sequence[Topic]) -> tuple[str | None, int]:
         """What is wrong with the outputs, if anything is; and how many messages there are beyond those needed."""
