@@ -49,9 +49,9 @@ _METHOD = """\
   stores in memory and their changelogs on, in two ways. Its *streams* pass records on, joined to a GlobalKTable in
   *enrich*: they remember nothing of what they sent, take nothing back, and a change of an enterprise changes no permit
   that went out. Its *tables* do what an inbox asks for, as ours does: what was sent is remembered, what leaves a view
-  is taken back, and *enrich* and *both sides* are foreign-key joins. Each runs with one thread and with two, and ours
-  with one worker process and with two; the better of the two in each workload is compared with the better. A foreign-key join may say a row twice while a table
-  is loaded; that is shown, not counted against it.
+  is taken back, and *enrich* and *both sides* are foreign-key joins. Each runs with one thread and with two, and
+  ours with one worker process and with two; the better in each workload is compared with the better. A foreign-key
+  join may say a row twice while a table is loaded; that is shown, not counted against it.
 - **The plain loop** is confluent-kafka with fastavro, a dict for a table, and a transaction each 100 ms. It keeps
   nothing on disk, and nothing takes its rows back: it is the least that somebody would write by hand. **Raw** is the
   same loop and passes the bytes on to one topic, unread.
