@@ -58,7 +58,7 @@ class Publisher:
         self.schema_id = schema_id
         self._dataset = dataset
         self._codec = RowCodec(dataset.schema)
-        self._key_codec = RowCodec(_key_schema(dataset))
+        self._key_codec = RowCodec(key_schema(dataset))
         self._required = tuple(field.name for field in dataset.fields if field.quality.required)
         self._frame = header(schema_id)
         self._source = source_of(dataset.id.department)
@@ -182,7 +182,7 @@ class Publisher:
         return sequence
 
 
-def _key_schema(dataset: Dataset) -> AvroSchema:
+def key_schema(dataset: Dataset) -> AvroSchema:
     """The schema of the key fields alone, so that a key is checked as strictly as a record."""
     record = dataset.schema.record
     key = replace(record, fields=tuple(field for field in record.fields if field.name in dataset.key))

@@ -60,6 +60,8 @@ def test_the_rights_of_a_department_are_exactly_these() -> None:
         ("TOPIC", "changes.tax.", True, "DESCRIBE"),
         ("TOPIC", "quarantine.tax.", True, "READ"),
         ("TOPIC", "quarantine.tax.", True, "DESCRIBE"),
+        ("TOPIC", "platform.catalogue", False, "READ"),
+        ("TOPIC", "platform.catalogue", False, "DESCRIBE"),
         ("TOPIC", "platform.sources", False, "READ"),
         ("TOPIC", "platform.sources", False, "DESCRIBE"),
         ("TOPIC", "inbox.tax.licences_for_tax", False, "READ"),
