@@ -43,7 +43,7 @@ def print_sql(
     *,
     table: Annotated[str, typer.Option(help="The table, with its schema where it is not in the search path.")],
 ) -> None:
-    """Print the SQL that makes a table a dataset's source; run it in the department's database, as often as you like."""
+    """Print the SQL that makes a table a dataset's source; run it in the department's database, again if you like."""
     here: Context = context.obj
     wanted = DatasetId.parse(name)
     own = here.secrets.read(principal_of(wanted.department))
@@ -103,7 +103,9 @@ def remove(context: typer.Context, department: DepartmentName) -> None:
         typer.echo(f"{dataset}: released")
     typer.echo("The triggers still write to the outbox. To end that too, run in the database:")
     typer.echo("DROP FUNCTION public.civicbus_outbox_take(), public.civicbus_outbox_truncate() CASCADE;")
-    typer.echo("DROP TABLE public.civicbus_outbox, public.civicbus_outbox_tables CASCADE;")
+    typer.echo(
+        "DROP TABLE public.civicbus_outbox, public.civicbus_outbox_tables, public.civicbus_outbox_positions CASCADE;"
+    )
 
 
 @app.command("status")
@@ -125,7 +127,7 @@ def status(
         return
     shown = Table("dataset", "epoch", "rows waiting", "oldest", "problem")
     for state in found:
-        shown.add_row(*map(cell, (state.dataset, state.epoch, state.rows_waiting, state.oldest_s, state.problem)))
+        shown.add_row(*map(cell, (state.dataset, state.epoch, state.rows_waiting, state.oldest_s or "", state.problem)))
     Console().print(shown)
 
 

@@ -44,7 +44,7 @@ def department_rights(department: DepartmentId, agreements: Iterable[AgreementId
     """Everything a department may do; ``agreements`` are the active ones that it subscribes to."""
     principal = principal_of(department)
     return frozenset().union(
-        _topics_below(principal, f"{Stage.CHANGES}.{department}.", _WRITE),
+        _topics_below(principal, f"{Stage.CHANGES}.{department}.", _READ_AND_WRITE),
         _topics_below(principal, f"{Stage.QUARANTINE}.{department}.", _READ),
         _topic(principal, CATALOGUE_TOPIC, _READ),
         _topic(principal, SOURCES_TOPIC, _READ),

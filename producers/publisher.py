@@ -119,12 +119,18 @@ class Publisher:
             return self._hand_over(event, event.headers(), record_key, None)
 
     def report_unsendable(
-        self, row: Mapping[str, str | None], reason: Reason, field: str | None = None, *, event_id: str | None = None
+        self,
+        row: Mapping[str, str | None],
+        reason: Reason,
+        field: str | None = None,
+        *,
+        event_id: str | None = None,
+        time: datetime | None = None,
     ) -> Receipt:
         """Have a row that cannot be sent parked in the dataset's quarantine, under this reason."""
         with self._lock:
             named = event_id or next(self._events)
-        event = ChangeEvent(id=named, source=self._source, type=self._upserted, time=datetime.now(UTC))
+        event = ChangeEvent(id=named, source=self._source, type=self._upserted, time=time or datetime.now(UTC))
         refusal = Refusal(reason=reason, field=field)
         return self.send(Change(event=event, key=None, value=report_of(row), refusal=refusal))
 

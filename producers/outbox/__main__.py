@@ -26,6 +26,7 @@ from civicbus.producers.outbox.relay import Relay
 from civicbus.retry import delay_s
 from civicbus.secrets import SecretStore, principal_of
 from civicbus.settings import Endpoints, Settings, secrets_folder
+from civicbus.transport.assigned import AssignedReader
 
 log = structlog.get_logger()
 
@@ -65,8 +66,9 @@ class OutboxProcess:
         with (
             open_outbox(self.home, self.department) as outbox,
             Outlets(endpoints, credentials, self.department) as outlets,
+            AssignedReader(endpoints, credentials, group=f"{self.department}.outbox") as reader,
         ):
-            Relay(outbox, outlets, outbox.origin(), health).run(stop)
+            Relay(outbox, outlets, reader, origin=outbox.origin(), health=health).run(stop)
 
 
 def main() -> None:

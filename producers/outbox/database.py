@@ -8,7 +8,7 @@ late is simply seen late, and no open one holds back the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,10 +16,12 @@ from pathlib import Path
 
 import psycopg
 from psycopg.rows import class_row
+from psycopg.sql import SQL, Identifier
 
 from civicbus.errors import ConfigurationError
 from civicbus.names import DatasetId, DepartmentId
 from civicbus.postgres import Session, connect, connect_to, translated
+from civicbus.producers.outbox.resuming import ChangesTopic
 from civicbus.producers.outbox.rows import Cells, OutboxRow
 from civicbus.secrets import Principal, SecretStore, principal_of
 from civicbus.settings import Endpoints, secrets_folder
@@ -45,9 +47,23 @@ SELECT dataset, count(*) AS rows,
     greatest(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_s
 FROM public.civicbus_outbox WHERE split_part(dataset, '.', 1) = %s GROUP BY dataset ORDER BY dataset
 """
+_KEEP = """
+INSERT INTO public.civicbus_outbox_positions
+SELECT %s, %s, * FROM unnest(%s::integer[], %s::bigint[]) ON CONFLICT DO NOTHING
+"""
+_SETTLE = """
+WITH gone AS (DELETE FROM public.civicbus_outbox WHERE id = ANY (%s))
+INSERT INTO public.civicbus_outbox_positions
+SELECT %s, %s, * FROM unnest(%s::integer[], %s::bigint[])
+ON CONFLICT (dataset, topic_id, partition) DO UPDATE SET settled = excluded.settled
+"""
+_SETTLE_PUBLISHED = """
+DELETE FROM public.civicbus_outbox AS waiting USING unnest(%s::bigint[], %s::timestamptz[]) AS published (id, at)
+WHERE waiting.id = published.id AND waiting.created_at = published.at AND waiting.dataset = %s
+"""
 _LOCK = "SELECT pg_try_advisory_lock(hashtext('civicbus_outbox'), hashtext(%s))"
-# A row is deleted after the broker has its change: where the server forgets a deletion, it is published again,
-# with the same sequence, which admission drops. So nobody has to wait for the disk.
+# Where the server forgets that rows were settled, it also forgets the positions that say so, and the rows are found
+# on the topic. So nobody has to wait for the disk.
 _AT_LEAST_ONCE = "SET synchronous_commit = off"
 
 
@@ -129,9 +145,30 @@ class Outbox:
         with self._session.cursor(row_factory=class_row(_Stored)) as cursor:
             return [_row(stored) for stored in cursor.execute(_TAKE, limits)]
 
-    def settle(self, rows: Sequence[OutboxRow]) -> None:
-        """The broker has the changes of these rows."""
-        self._session.execute("DELETE FROM public.civicbus_outbox WHERE id = ANY (%s)", ([row.id for row in rows],))
+    def settle(self, rows: Sequence[OutboxRow], topic: ChangesTopic, settled: Mapping[int, int]) -> None:
+        """The broker has the changes of these rows of one dataset, the last of them below these positions."""
+        dataset = str(DatasetId.of(topic.name))
+        positions = (dataset, topic.id, list(settled), list(settled.values()))
+        self._session.execute(_SETTLE, ([row.id for row in rows], *positions))
+
+    def settle_published(self, dataset: DatasetId, published: Mapping[int, datetime]) -> int:
+        """The rows with these ids that were written at these times are on the topic; how many of them were here.
+
+        An id alone says little: a restored database gives it again, to another change.
+        """
+        given = (list(published), list(published.values()), str(dataset))
+        return self._session.execute(_SETTLE_PUBLISHED, given).rowcount
+
+    def settled(self, topic: ChangesTopic) -> dict[int, int]:
+        """The positions behind which rows of the outbox may be published already; from now on, where none is kept."""
+        dataset = str(DatasetId.of(topic.name))
+        ends = (dataset, topic.id, list(topic.ends), list(topic.ends.values()))
+        self._session.execute(_KEEP, ends)
+        rows = self._session.execute(
+            "SELECT partition, settled FROM public.civicbus_outbox_positions WHERE dataset = %s AND topic_id = %s",
+            (dataset, topic.id),
+        )
+        return {int(str(partition)): int(str(settled)) for partition, settled in rows}
 
     def waiting(self) -> list[Waiting]:
         """What waits, of every dataset of the department."""
@@ -153,7 +190,8 @@ def _refuse_unfit(session: Session) -> None:
             mend="use another way to publish, or convert the database to UTF8",
         )
     try:
-        session.execute("SELECT FROM public.civicbus_outbox, public.civicbus_outbox_tables LIMIT 0")
+        for table in ("civicbus_outbox", "civicbus_outbox_tables", "civicbus_outbox_positions"):
+            session.execute(SQL("SELECT FROM public.{} LIMIT 0").format(Identifier(table)))
     except psycopg.errors.UndefinedTable:
         raise ConfigurationError(
             "the database has no outbox", mend="run what `civicbus outbox sql DEPT.DATASET --table TABLE` prints there"

@@ -21,6 +21,15 @@ CREATE TABLE IF NOT EXISTS public.civicbus_outbox_tables (
     keys jsonb NOT NULL
 );
 
+-- Up to where the changes topics hold nothing but what was deleted from the outbox; the relay reads on from there.
+CREATE TABLE IF NOT EXISTS public.civicbus_outbox_positions (
+    dataset text NOT NULL,
+    topic_id text NOT NULL,
+    partition integer NOT NULL,
+    settled bigint NOT NULL,
+    PRIMARY KEY (dataset, topic_id, partition)
+);
+
 -- The texts of a row's columns under the names of their fields, NULL as null.
 CREATE OR REPLACE FUNCTION public.civicbus_outbox_row(source_row jsonb, fields jsonb) RETURNS jsonb
 LANGUAGE sql STABLE

@@ -56,6 +56,7 @@ def writers(topic: str) -> set[Principal]:
 def test_the_rights_of_a_department_are_exactly_these() -> None:
     rights = {(b.resource.name, b.name, b.prefixed, b.operation.name) for b in department_rights(TAX, [LICENCES])}
     assert rights == {
+        ("TOPIC", "changes.tax.", True, "READ"),
         ("TOPIC", "changes.tax.", True, "WRITE"),
         ("TOPIC", "changes.tax.", True, "DESCRIBE"),
         ("TOPIC", "quarantine.tax.", True, "READ"),
