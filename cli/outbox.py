@@ -111,6 +111,7 @@ def remove(context: typer.Context, department: DepartmentName) -> None:
 @app.command("status")
 def status(
     context: typer.Context,
+    department: Annotated[str | None, typer.Argument(metavar="[DEPT]", help="One department; default: all.")] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -119,8 +120,9 @@ def status(
     held = claims(here.endpoints, here.secrets.read(OPERATOR))
     found = [
         state
-        for department in departments_with(here.home, Role.OUTBOX)
-        for state in _states(here, department, datasets_of(held, department, Way.OUTBOX))
+        for owner in departments_with(here.home, Role.OUTBOX)
+        if department in {None, owner}
+        for state in _states(here, owner, datasets_of(held, owner, Way.OUTBOX))
     ]
     if as_json:
         typer.echo(json.dumps([asdict(state) for state in found], ensure_ascii=False, indent=2))

@@ -7,11 +7,12 @@ and finds the events of its rows there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from civicbus.errors import Unavailable
+from civicbus.errors import Unacceptable, Unavailable
 from civicbus.events import parse_change
 from civicbus.names import Topic
 from civicbus.transport.assigned import AssignedReader, Record
@@ -49,7 +50,7 @@ def events_since(reader: AssignedReader, topic: ChangesTopic, settled: Mapping[i
     while left and waited_s < READ_WITHIN_S:
         reading = reader.read(0.5)
         waited_s += 0.0 if reading.records else 0.5
-        found |= dict(map(_event, reading.records.get(topic.name, ())))
+        found |= dict(_events(reading.records.get(topic.name, ())))
         left -= {partition for partition, end in reading.ends.items() if end >= topic.ends[partition.number]}
     reader.stop(behind)
     if left:
@@ -57,6 +58,9 @@ def events_since(reader: AssignedReader, topic: ChangesTopic, settled: Mapping[i
     return found
 
 
-def _event(record: Record) -> tuple[str, datetime]:
-    event = parse_change(record.headers)
-    return event.id, event.time
+def _events(records: Iterable[Record]) -> Iterator[tuple[str, datetime]]:
+    """The events of these records; what is none was sent by somebody else, and admission parks it."""
+    for record in records:
+        with suppress(Unacceptable):
+            event = parse_change(record.headers)
+            yield event.id, event.time

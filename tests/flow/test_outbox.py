@@ -22,7 +22,7 @@ from civicbus.secrets import principal_of
 from support.changes import Owned, latest
 from support.outbox import Town, records, relay, town
 from support.platform import Member, Platform, unique
-from support.stages import StageProcess, new_dataset, parked, wait_for
+from support.stages import Sender, StageProcess, new_dataset, parked, wait_for
 
 SCHEMA = json.dumps(
     {
@@ -186,7 +186,7 @@ def test_a_row_that_is_no_record_is_parked_with_its_reason_and_the_others_go_on(
     assert "forever" not in log
 
 
-def test_after_a_restore_changes_are_stale_until_the_epoch_is_raised(followed, start):
+def test_a_restored_database_is_reconnected_to_and_is_stale_until_the_epoch_is_raised(followed, start):
     followed.session.execute('TRUNCATE "Things"')
     followed.row(1, "before the backup")
     process = start()
@@ -197,14 +197,15 @@ def test_after_a_restore_changes_are_stale_until_the_epoch_is_raised(followed, s
     with followed.town.connect() as session:
         session.execute("UPDATE \"Things\" SET name = 'after the backup'")
         session.execute("UPDATE \"Things\" SET name = 'and once more'")
-        process = start()
+        start()
         wait_for("an empty outbox", lambda: session.execute("TABLE civicbus_outbox").fetchall() == [] or None)
-    process.kill()
+    stranger = Sender(followed.platform, followed.dataset)
+    stranger.send(b"no event", b"", headers=[])
+    stranger.flush()
     followed.town.restore()
     with followed.town.connect() as session:
         again = Followed(followed.platform, followed.town, followed.dataset, session)
         session.execute("UPDATE \"Things\" SET name = 'restored'")
-        start()
         wait_for("the stale change", lambda: Reason.SEQUENCE_STALE in again.refusals() or None)
         followed.town.command("source", "epoch", str(followed.dataset.id))
         session.execute("SELECT civicbus_outbox_fill(%s)", (str(followed.dataset.id),))
