@@ -7,11 +7,12 @@ others go on.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from civicbus.errors import ConfigurationError
+from civicbus.errors import ConfigurationError, Unavailable
 from civicbus.names import CATALOGUE_TOPIC, SOURCES_TOPIC, DatasetId, DepartmentId
 from civicbus.producers.outbox.script import refuse_unfit
 from civicbus.producers.publisher import Publisher
@@ -22,6 +23,8 @@ from civicbus.schemas.registry import Registry
 from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
 from civicbus.transport.compacted import Follower
+
+RETRY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,7 @@ class Outlets:
 
     def follow(self) -> None:
         """Take in what changed in the claims and in the catalogue; never waits where nothing did."""
-        if self._follower.changed():
+        if self._follower.changed() or (self._troubles and time.monotonic() > self._refreshed_s + RETRY_S):
             self._refresh()
 
     @property
@@ -68,6 +71,7 @@ class Outlets:
         return self._open[dataset]
 
     def _refresh(self) -> None:
+        self._refreshed_s = time.monotonic()
         claims = claims_in(self._follower.table(SOURCES_TOPIC))
         claimed = datasets_of(claims, self._department, Way.OUTBOX)
         self._troubles = {}
@@ -76,7 +80,7 @@ class Outlets:
         for name, epoch in claimed.items():
             try:
                 self._have(name, epoch)
-            except ConfigurationError as fault:
+            except (ConfigurationError, Unavailable) as fault:
                 self._troubles[name] = str(fault)
                 if name in self._open:
                     self._open.pop(name).publisher.close()

