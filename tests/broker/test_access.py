@@ -182,6 +182,8 @@ def test_metadata_shows_a_department_only_what_it_may_use(platform: Platform, us
         us.dataset.changes,
         us.dataset.quarantine,
         us.inbox,
+        CATALOGUE_TOPIC,
+        SOURCES_TOPIC,
     }
 
 
