@@ -6,12 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from civicbus.errors import AccessDenied, CivicbusError, ConfigurationError, Fenced, Unavailable
 from civicbus.settings import Endpoints
 
 Session = psycopg.Connection[tuple[object, ...]]
 
+# A server that went away without a word is noticed within a minute.
+_DEFAULTS: dict[str, str | int] = {
+    "connect_timeout": 10,
+    "application_name": "civicbus",
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
 _ROW_FAULTS = {"22", "23", "54", "P0"}  # data, constraint, limit, raised by a trigger
 _OVERTAKEN = {"40"}  # serialization, deadlock
 _WAITED_FOR = {"08", "25", "53", "55", "57", "58"}  # connection, ended transaction, resources, locks, operator, disk
@@ -30,6 +39,19 @@ def connect(endpoints: Endpoints, *, role: str, password: str, database: str) ->
             connect_timeout=10,
             application_name="civicbus",
         )
+
+
+def connect_to(place: str) -> Session:
+    """A session at a libpq connection string, as ``connect``; no fault quotes the string."""
+    with translated():
+        try:
+            given = {name: value for name, value in conninfo_to_dict(place).items() if value is not None}
+        except psycopg.ProgrammingError:
+            raise ConfigurationError(
+                "this is no connection string of PostgreSQL",
+                mend="write postgresql://user:password@host:5432/database?sslmode=verify-full",
+            ) from None
+        return psycopg.connect(make_conninfo("", **{**_DEFAULTS, **given}), autocommit=True)
 
 
 def is_row_fault(error: psycopg.Error) -> bool:

@@ -21,7 +21,6 @@ import structlog
 
 from civicbus.consumers import metrics, positions
 from civicbus.consumers.positions import Move, State, why_start_over
-from civicbus.consumers.retry import delay_s
 from civicbus.consumers.rows import Decoding, Prepared, Shaped
 from civicbus.consumers.sinks.postgres import InboxTable, Restart, Stage, Written, prepare_session, start_over
 from civicbus.errors import CivicbusError, Fenced, Unavailable
@@ -29,6 +28,7 @@ from civicbus.freshness import END_TO_END
 from civicbus.names import AgreementId, DepartmentId, Topic, inbox_topic
 from civicbus.observe import Health
 from civicbus.postgres import Session, translated
+from civicbus.retry import delay_s
 from civicbus.transport.assigned import AssignedReader, Reading, Record, TopicIdentity
 from civicbus.transport.metrics import BATCH_RECORDS, LAG_RECORDS, LAST_COMMIT
 from civicbus.transport.partitions import Partition

@@ -19,11 +19,11 @@ import structlog
 from civicbus import logs, observe
 from civicbus.consumers.database import connect
 from civicbus.consumers.delivery import Delivery
-from civicbus.consumers.retry import delay_s
 from civicbus.consumers.rows import Decoding
 from civicbus.errors import AccessDenied, Unavailable
 from civicbus.names import DepartmentId, department_id
 from civicbus.observe import Health
+from civicbus.retry import delay_s
 from civicbus.schemas.registry import Registry
 from civicbus.secrets import SecretStore, principal_of
 from civicbus.settings import Endpoints, Settings, secrets_folder

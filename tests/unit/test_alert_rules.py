@@ -13,11 +13,12 @@ from civicbus import freshness
 from civicbus.consumers import metrics as consumers_metrics
 from civicbus.infra import report
 from civicbus.infra.metrics import SupervisorMetrics
+from civicbus.producers.outbox import metrics as outbox_metrics
 from civicbus.stream_apps.admission import metrics as admission_metrics
 from civicbus.stream_apps.views import metrics as views_metrics
 from civicbus.transport import metrics as transport_metrics
 
-EXPORTING = (admission_metrics, consumers_metrics, freshness, transport_metrics, views_metrics)
+EXPORTING = (admission_metrics, consumers_metrics, freshness, outbox_metrics, transport_metrics, views_metrics)
 FOLDER = Path(report.__file__).with_name("prometheus")
 RULES = [rule for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
 PROMTOOL = shutil.which("promtool") or "promtool"
@@ -67,6 +68,8 @@ CASES = [
     ),
     ("CivicbusTableBehind", {'civicbus_lag_records{instance="table-m", topic="t", partition="0"}': "1001x60"}, "99x60"),
     ("CivicbusTableRefuses", {'civicbus_undelivered_total{agreement="a", reason="value"}': "0+1x60"}, "5x60"),
+    ("CivicbusOutboxBehind", {'civicbus_outbox_oldest_seconds{instance="i", dataset="d.s"}': "0+60x60"}, "30x60"),
+    ("CivicbusOutboxRefuses", {'civicbus_outbox_refused_total{dataset="d.s", reason="r"}': "0+1x60"}, "5x60"),
 ]
 
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from civicbus.consumers.positions import LONGEST_ABSENCE, State, Stored, why_start_over
-from civicbus.consumers.retry import LONGEST_S, delay_s
 from civicbus.names import Topic
+from civicbus.retry import LONGEST_S, delay_s
 from civicbus.transport.assigned import TopicId, TopicIdentity
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
