@@ -34,11 +34,19 @@ Progress = Callable[[str, int, int], None]
 """Called with a file's name, the bytes done and the bytes in all, from several threads."""
 
 LOCK = Path(__file__).with_name("jars.lock")
+CAPTURE = "capture"
+"""The part that only a platform with a capture needs."""
 
 # What the lock is made from. The first of several decides the versions of what they share.
 # Not Kafka 4.3 or 4.4: a killed broker of these may leave a transaction hanging for ever (ADR 0004).
 ROOTS: Mapping[str, Sequence[str]] = {
     "kafka": ("org.apache.kafka:kafka_2.13:4.2.1", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5"),
+    CAPTURE: (
+        "org.apache.kafka:connect-runtime:4.2.1",
+        "org.apache.kafka:connect-basic-auth-extension:4.2.0",
+        "io.debezium:debezium-connector-postgres:3.6.3.Final",
+        "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5",
+    ),
 }
 ARCHIVES: Mapping[str, str] = {"registry": "io.apicurio:apicurio-registry-app:tar.gz:all:3.3.3"}
 
