@@ -26,6 +26,7 @@ RESERVED_PREFIX = "pg_"
 
 CATALOGUE_TOPIC = Topic("platform.catalogue")
 AGREEMENTS_TOPIC = Topic("platform.agreements")
+SOURCES_TOPIC = Topic("platform.sources")
 
 
 class Stage(StrEnum):

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from civicbus.names import AGREEMENTS_TOPIC, CATALOGUE_TOPIC, AgreementId, DepartmentId, Stage, Topic, inbox_topic
+from civicbus.names import (
+    AGREEMENTS_TOPIC,
+    CATALOGUE_TOPIC,
+    SOURCES_TOPIC,
+    AgreementId,
+    DepartmentId,
+    Stage,
+    Topic,
+    inbox_topic,
+)
 from civicbus.secrets import ADMISSION, VIEWS, Principal, principal_of
 from civicbus.transport.resources import Binding, ByteQuota, Operation, Resource
 
@@ -37,6 +46,7 @@ def department_rights(department: DepartmentId, agreements: Iterable[AgreementId
     return frozenset().union(
         _topics_below(principal, f"{Stage.CHANGES}.{department}.", _WRITE),
         _topics_below(principal, f"{Stage.QUARANTINE}.{department}.", _READ),
+        _topic(principal, SOURCES_TOPIC, _READ),
         _named(principal, Resource.GROUP, f"{department}.", _READ),
         _named(principal, Resource.TRANSACTIONAL_ID, f"{department}.", _WRITE),
         *(inbox_rights(department, agreement) for agreement in agreements),

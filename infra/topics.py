@@ -13,7 +13,16 @@ from types import MappingProxyType
 from typing import Protocol
 
 from civicbus.errors import ConfigurationError
-from civicbus.names import AGREEMENTS_TOPIC, CATALOGUE_TOPIC, AgreementId, DatasetId, DepartmentId, Topic, inbox_topic
+from civicbus.names import (
+    AGREEMENTS_TOPIC,
+    CATALOGUE_TOPIC,
+    SOURCES_TOPIC,
+    AgreementId,
+    DatasetId,
+    DepartmentId,
+    Topic,
+    inbox_topic,
+)
 from civicbus.transport.resources import TopicSpec, TopicState
 
 MIB = 1024 * 1024
@@ -69,10 +78,9 @@ class TopicPlan:
 
 
 def platform_topics() -> tuple[TopicSpec, ...]:
-    """The catalogue and the agreements: one partition each, every document's current state."""
-    return tuple(
-        TopicSpec(name=name, partitions=1, configs=_compacted()) for name in (CATALOGUE_TOPIC, AGREEMENTS_TOPIC)
-    )
+    """The catalogue, the agreements and who publishes what: one partition each, every document's current state."""
+    names = (CATALOGUE_TOPIC, AGREEMENTS_TOPIC, SOURCES_TOPIC)
+    return tuple(TopicSpec(name=name, partitions=1, configs=_compacted()) for name in names)
 
 
 def dataset_topics(dataset: Published) -> tuple[TopicSpec, ...]:

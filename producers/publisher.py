@@ -20,6 +20,7 @@ from civicbus.events import SEQUENCE_LIMIT, ChangeEvent, Headers, deleted, upser
 from civicbus.names import source_of
 from civicbus.producers.changes import Change, Refusal, event_ids, next_sequence, report_of
 from civicbus.producers.registered import registered_schema
+from civicbus.producers.sources import clock_epoch, clock_sequence
 from civicbus.reasons import Reason
 from civicbus.schemas.codec.frame import header
 from civicbus.schemas.codec.rows import RowCodec
@@ -47,9 +48,13 @@ class Publisher:
         dataset: Dataset,
         schema_id: int,
         *,
+        epoch: int = 0,
         in_flight_bytes: int = IN_FLIGHT_BYTES,
     ) -> None:
-        """Connect; raises AccessDenied for refused credentials and Unavailable where no broker answers."""
+        """Connect; raises AccessDenied for refused credentials and Unavailable where no broker answers.
+
+        ``epoch`` is what ``sources.clock_epoch`` says; a caller that gives every sequence itself needs none.
+        """
         self.schema_id = schema_id
         self._dataset = dataset
         self._codec = RowCodec(dataset.schema)
@@ -60,17 +65,22 @@ class Publisher:
         self._upserted, self._deleted = upserted(dataset.id), deleted(dataset.id)
         self._lock = threading.Lock()
         self._events = event_ids()
+        self._epoch = epoch
         self._last = 0
         self._outgoing = Outgoing(endpoints, credentials, dataset.id.changes, in_flight_bytes=in_flight_bytes)
 
     @classmethod
     def at(cls, home: Path, dataset: Dataset) -> Self:
-        """A publisher on the platform that this home belongs to, with the owner's own credentials."""
+        """A publisher on the platform that this home belongs to, with the owner's own credentials.
+
+        Raises ConfigurationError where a log publishes the dataset.
+        """
         endpoints = Endpoints.load(home)
         credentials = SecretStore(secrets_folder(home)).read(principal_of(dataset.id.department))
+        epoch = clock_epoch(endpoints, credentials, dataset.id)
         with Registry(endpoints.registry_url) as registry:
             schema_id = registered_schema(registry, dataset)
-        return cls(endpoints, credentials, dataset, schema_id)
+        return cls(endpoints, credentials, dataset, schema_id, epoch=epoch)
 
     def upsert(
         self,
@@ -108,17 +118,23 @@ class Publisher:
             event = self._event(self._deleted, sequence, event_id, time)
             return self._hand_over(event, event.headers(), record_key, None)
 
-    def report_unsendable(self, row: Mapping[str, str | None], reason: Reason, field: str | None = None) -> Receipt:
+    def report_unsendable(
+        self, row: Mapping[str, str | None], reason: Reason, field: str | None = None, *, event_id: str | None = None
+    ) -> Receipt:
         """Have a row that cannot be sent parked in the dataset's quarantine, under this reason."""
         with self._lock:
-            event_id = next(self._events)
-        event = ChangeEvent(id=event_id, source=self._source, type=self._upserted, time=datetime.now(UTC))
+            named = event_id or next(self._events)
+        event = ChangeEvent(id=named, source=self._source, type=self._upserted, time=datetime.now(UTC))
         refusal = Refusal(reason=reason, field=field)
         return self.send(Change(event=event, key=None, value=report_of(row), refusal=refusal))
 
     def send(self, change: Change) -> Receipt:
         """Send a change that is ready as it is: one that was written down before, to be sent again."""
         return self._hand_over(change.event, change.headers(), change.key, change.value)
+
+    def sequence_now(self) -> int:
+        """The sequence of this moment, by the clock."""
+        return clock_sequence(self._epoch, time.time_ns())
 
     def topic_id(self) -> str:
         """What the broker calls the changes topic; after the topic was made anew it is another one."""
@@ -159,7 +175,7 @@ class Publisher:
             if given is not None:
                 raise Unacceptable(Reason.SEQUENCE_UNUSED, "this dataset has no sequence", field="ce_sequence")
             return None
-        sequence = next_sequence(self._last, time.time_ns()) if given is None else given
+        sequence = next_sequence(self._last, self.sequence_now()) if given is None else given
         if not 0 <= sequence < SEQUENCE_LIMIT:
             raise Unacceptable(Reason.HEADER_INVALID, "a sequence has 64 bits, unsigned", field="ce_sequence")
         self._last = max(self._last, sequence)

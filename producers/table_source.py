@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from time import time_ns
 from typing import Protocol
 
 import polars as pl
@@ -43,6 +42,8 @@ class Outlet(Protocol):
     """What takes the changes: the dataset's Publisher."""
 
     def topic_id(self) -> str: ...
+
+    def sequence_now(self) -> int: ...
 
     def send(self, change: Change) -> object: ...
 
@@ -187,7 +188,7 @@ class TableSource:
     def _planned(self, changes: Difference, reports: Iterable[tuple[bytes, Unsendable]]) -> Iterator[Planned]:
         """Every change of a run with its event: the reports, the upserts, the deletions."""
         ids, now = event_ids(), datetime.now(UTC)
-        sequences = count(next_sequence(self._journal.last_sequence(), time_ns()))
+        sequences = count(next_sequence(self._journal.last_sequence(), self._outlet.sequence_now()))
         sequenced = self._dataset.sequence is SequenceRule.REQUIRED
 
         def event(type_: str, sequenced: bool) -> ChangeEvent:

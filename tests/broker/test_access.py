@@ -11,7 +11,15 @@ import pytest
 from civicbus.errors import AccessDenied, CivicbusError
 from civicbus.infra import access, databases
 from civicbus.infra.provision import activate_inbox, provision_dataset, provision_department, revoke_inbox
-from civicbus.names import AGREEMENTS_TOPIC, CATALOGUE_TOPIC, AgreementId, DatasetId, department_id, inbox_topic
+from civicbus.names import (
+    AGREEMENTS_TOPIC,
+    CATALOGUE_TOPIC,
+    SOURCES_TOPIC,
+    AgreementId,
+    DatasetId,
+    department_id,
+    inbox_topic,
+)
 from civicbus.secrets import ADMISSION, VIEWS, Credentials, principal_of
 from civicbus.transport.admin import administration
 from civicbus.transport.authentication import authenticate
@@ -117,8 +125,8 @@ def test_no_inbox_can_be_written(platform: Platform, pair: Pair, client: Client,
 
 
 @both_clients
-@pytest.mark.parametrize("topic", [AGREEMENTS_TOPIC, CATALOGUE_TOPIC])
-def test_agreements_and_catalogue_cannot_be_written(platform: Platform, pair: Pair, client: Client, topic: str) -> None:
+@pytest.mark.parametrize("topic", [AGREEMENTS_TOPIC, CATALOGUE_TOPIC, SOURCES_TOPIC])
+def test_the_platforms_own_topics_cannot_be_written(platform: Platform, pair: Pair, client: Client, topic: str) -> None:
     with pytest.raises(AccessDenied):
         client(platform.endpoints, pair.one.credentials).write(topic)
 

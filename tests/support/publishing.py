@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import time_ns
 
 import polars as pl
 
@@ -35,6 +36,9 @@ class MemoryTopic:
 
     def topic_id(self) -> str:
         return self.id
+
+    def sequence_now(self) -> int:
+        return time_ns()
 
     def send(self, change: Change) -> None:
         self.reach("send")

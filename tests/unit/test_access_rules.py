@@ -20,6 +20,7 @@ from civicbus.infra.access import (
 from civicbus.names import (
     AGREEMENTS_TOPIC,
     CATALOGUE_TOPIC,
+    SOURCES_TOPIC,
     AgreementId,
     DatasetId,
     DepartmentId,
@@ -59,6 +60,8 @@ def test_the_rights_of_a_department_are_exactly_these() -> None:
         ("TOPIC", "changes.tax.", True, "DESCRIBE"),
         ("TOPIC", "quarantine.tax.", True, "READ"),
         ("TOPIC", "quarantine.tax.", True, "DESCRIBE"),
+        ("TOPIC", "platform.sources", False, "READ"),
+        ("TOPIC", "platform.sources", False, "DESCRIBE"),
         ("TOPIC", "inbox.tax.licences_for_tax", False, "READ"),
         ("TOPIC", "inbox.tax.licences_for_tax", False, "DESCRIBE"),
         ("GROUP", "tax.", True, "READ"),
@@ -104,7 +107,7 @@ def test_only_the_views_write_inboxes() -> None:
     assert writers(inbox_topic(TAX, LICENCES)) == {VIEWS}
 
 
-@pytest.mark.parametrize("topic", [CATALOGUE_TOPIC, AGREEMENTS_TOPIC])
+@pytest.mark.parametrize("topic", [CATALOGUE_TOPIC, AGREEMENTS_TOPIC, SOURCES_TOPIC])
 def test_nobody_but_the_operator_writes_the_platforms_topics(topic: str) -> None:
     assert writers(topic) == set()
 

@@ -206,7 +206,7 @@ def test_rows_with_an_order_are_taken_in_it_ties_in_file_order_and_are_no_repeti
 def test_sequences_rise_even_when_the_clock_is_set_back(journal, monkeypatch):
     topic = MemoryTopic()
     run(journal, DATASET, topic, frame(row("a", "1"), row("b")))
-    monkeypatch.setattr("civicbus.producers.table_source.time_ns", lambda: 5)
+    monkeypatch.setattr("support.publishing.time_ns", lambda: 5)
     run(journal, DATASET, topic, frame(row("a", "2"), row("b")))
     assert topic.rows(DATASET)["a"]["status"] == "2"
 

@@ -8,7 +8,15 @@ import pytest
 
 from civicbus.errors import ConfigurationError
 from civicbus.infra.topics import dataset_topics, inbox_spec, plan_topics, platform_topics
-from civicbus.names import AGREEMENTS_TOPIC, CATALOGUE_TOPIC, AgreementId, DatasetId, DepartmentId, Topic
+from civicbus.names import (
+    AGREEMENTS_TOPIC,
+    CATALOGUE_TOPIC,
+    SOURCES_TOPIC,
+    AgreementId,
+    DatasetId,
+    DepartmentId,
+    Topic,
+)
 from civicbus.transport.resources import TopicSpec, TopicState
 
 DAY_MS = 86_400_000
@@ -76,8 +84,9 @@ def test_a_change_is_never_deleted_before_admission_had_time_to_read_it(days: in
     assert 0 < oldest_accepted <= int(configs["retention.ms"]) - DAY_MS // 2
 
 
-def test_the_catalogue_and_the_agreements_have_one_partition() -> None:
-    assert {spec.name: spec.partitions for spec in platform_topics()} == {CATALOGUE_TOPIC: 1, AGREEMENTS_TOPIC: 1}
+def test_the_platforms_own_topics_have_one_partition() -> None:
+    topics = {CATALOGUE_TOPIC: 1, AGREEMENTS_TOPIC: 1, SOURCES_TOPIC: 1}
+    assert {spec.name: spec.partitions for spec in platform_topics()} == topics
 
 
 def test_what_is_missing_is_created() -> None:
