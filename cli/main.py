@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from civicbus import __version__
-from civicbus.cli import agreements, catalogue, demo, departments, inbox, platform, publish, quarantine, sources, tables
+from civicbus.cli import (
+    agreements,
+    capture,
+    catalogue,
+    demo,
+    departments,
+    inbox,
+    platform,
+    publish,
+    quarantine,
+    sources,
+    tables,
+)
 from civicbus.cli.context import Context
 from civicbus.errors import CivicbusError
 
@@ -24,6 +36,7 @@ app.add_typer(agreements.app, name="agreements")
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(sources.app, name="source")
+app.add_typer(capture.app, name="capture")
 
 
 def _print_version(wanted: bool) -> None:

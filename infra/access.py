@@ -46,6 +46,7 @@ def department_rights(department: DepartmentId, agreements: Iterable[AgreementId
     return frozenset().union(
         _topics_below(principal, f"{Stage.CHANGES}.{department}.", _WRITE),
         _topics_below(principal, f"{Stage.QUARANTINE}.{department}.", _READ),
+        _topics_below(principal, f"connect.{department}.", _READ_AND_WRITE),
         _topic(principal, SOURCES_TOPIC, _READ),
         _named(principal, Resource.GROUP, f"{department}.", _READ),
         _named(principal, Resource.TRANSACTIONAL_ID, f"{department}.", _WRITE),
