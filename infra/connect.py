@@ -129,7 +129,7 @@ def _program(classpath: tuple[Path, ...]) -> Program:
         name="connect",
         classpath=classpath,
         main="org.apache.kafka.connect.cli.ConnectStandalone",
-        options=(f"-Xmx{_HEAP_MB}m", "-Xms64m"),
+        options=(f"-Xmx{_HEAP_MB}m", "-Xms64m", "--enable-native-access=ALL-UNNAMED"),
     )
 
 

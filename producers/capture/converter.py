@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from civicbus.errors import Unacceptable
+from civicbus.errors import ConfigurationError, Unacceptable
 from civicbus.events import ChangeEvent, deleted
 from civicbus.names import source_of
 from civicbus.producers.capture import metrics
@@ -35,7 +35,7 @@ from civicbus.producers.capture.journal import Journal, Kept, Standing
 from civicbus.producers.capture.values import RowReader, texts_of
 from civicbus.producers.changes import Change
 from civicbus.producers.publisher import Publisher
-from civicbus.producers.sources import EPOCHS, sequence_of
+from civicbus.producers.sources import sequence_of
 from civicbus.reasons import Reason
 from civicbus.schemas.datasets import Dataset
 from civicbus.transport.assigned import Record
@@ -58,6 +58,8 @@ class Step:
 
 def sequence_at(generation: int, lsn: int) -> int:
     """The sequence of a log position: 8 bits of epoch, 8 of the snapshot's number in it, 48 of the log."""
+    if lsn >= 1 << _LSN_BITS:
+        raise ConfigurationError(f"a log position is below 2^{_LSN_BITS}", mend="dump and restore the database")
     epoch, attempt = divmod(generation, ATTEMPTS)
     return sequence_of(epoch, (attempt << _LSN_BITS) + lsn)
 
@@ -69,7 +71,7 @@ def first_generation(epoch: int) -> int:
 
 def has_next(generation: int) -> bool:
     """Whether another snapshot may follow in the same epoch."""
-    return generation % ATTEMPTS < ATTEMPTS - 1 and generation // ATTEMPTS < EPOCHS
+    return generation % ATTEMPTS < ATTEMPTS - 1
 
 
 class Converter:

@@ -16,7 +16,7 @@ from civicbus.names import DepartmentId
 from civicbus.settings import connect_file
 
 _TIMEOUT_S = 20.0  # a connector is answered for when it has tried its connection to the database
-_RUNNING = "RUNNING"
+_ENDED = {"FAILED", "STOPPED", "PAUSED"}
 
 
 class _State(BaseModel):
@@ -105,4 +105,5 @@ class Engine:
 
 
 def _runs(status: _Status) -> bool:
-    return bool(status.tasks) and all(each.state == _RUNNING for each in (status.connector, *status.tasks))
+    """A connector that was just made has no task yet."""
+    return not any(each.state in _ENDED for each in (status.connector, *status.tasks))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from civicbus.errors import AccessDenied, ConfigurationError, Unavailable
+from civicbus.errors import AccessDenied, CivicbusError, ConfigurationError, Unavailable
 from civicbus.names import DatasetId, DepartmentId, capture_topic
 from civicbus.observe import Health
 from civicbus.producers.capture import metrics
@@ -25,7 +25,7 @@ from civicbus.producers.sources import Way, claims, datasets_of
 from civicbus.schemas.registry import Registry
 from civicbus.secrets import Credentials, SecretStore, principal_of
 from civicbus.settings import Endpoints, secrets_folder
-from civicbus.transport.assigned import AssignedReader
+from civicbus.transport.assigned import AssignedReader, Reading
 from civicbus.transport.partitions import Partition
 
 log = structlog.get_logger()
@@ -121,15 +121,23 @@ class _Captures:
     def read(self) -> None:
         """Convert what there is."""
         reading = self.reader.read(_READ_S)
-        for fault in reading.faults.values():
+        for dataset, running in list(self.running.items()):
+            try:
+                self._take(running, reading)
+            except ConfigurationError as fault:
+                self._close(dataset)
+                self._tell(dataset, fault)
+
+    def _take(self, running: Running, reading: Reading) -> None:
+        """What one read brought for one capture."""
+        partition = Partition(running.topic, 0)
+        if fault := reading.faults.get(running.topic):
             raise fault
-        for running in self.running.values():
-            partition = Partition(running.topic, 0)
-            if records := reading.records.get(running.topic):
-                running.convert(records)
-            if partition in reading.lost:
-                self._begin_anew(running, partition)
-            running.at_end = running.at_end or partition in reading.ends
+        if records := reading.records.get(running.topic):
+            running.convert(records)
+        if partition in reading.lost:
+            self._begin_anew(running, partition)
+        running.at_end = running.at_end or partition in reading.ends
 
     def account(self) -> str:
         """How all stand, in one sentence."""
@@ -196,6 +204,13 @@ class _Captures:
         self.reader.stop([partition])
         self.reader.start({partition: first})
 
+    def _tell(self, dataset: DatasetId, fault: CivicbusError) -> None:
+        """Say why one capture stands still, once."""
+        if self.faults.get(dataset) != str(fault):
+            log.warning("capture_waits", dataset=str(dataset), fault=str(fault))
+        self.faults[dataset] = str(fault)
+        metrics.RUNNING.labels(str(dataset)).set(0)
+
     @contextmanager
     def _told(self, dataset: DatasetId, running: Running | None = None) -> Iterator[None]:
         """Keep a fault of one capture to itself; it is tried again in a second."""
@@ -203,9 +218,6 @@ class _Captures:
             yield
             self.faults.pop(dataset, None)
         except (ConfigurationError, Unavailable, AccessDenied) as fault:
-            if self.faults.get(dataset) != str(fault):
-                log.warning("capture_waits", dataset=str(dataset), fault=str(fault))
-            self.faults[dataset] = str(fault)
-            metrics.RUNNING.labels(str(dataset)).set(0)
+            self._tell(dataset, fault)
             if running is not None:
                 running.hang_up()

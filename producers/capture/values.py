@@ -55,7 +55,10 @@ def column_of(dataset: Dataset, field: str) -> str:
 
 def texts_of(columns: Columns) -> dict[str, str | None]:
     """A row that cannot be sent, as texts."""
-    return {name: None if value is None else _text(value) for name, value in columns.items()}
+    return {
+        name: value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in columns.items()
+    }
 
 
 def _read(fields: tuple[tuple[str, str, Read], ...], columns: Columns) -> dict[str, object]:

