@@ -147,20 +147,18 @@ def test_naughty_strings_arrive_as_they_are(place):
     place.settle()
 
 
-def test_killed_five_times_it_ends_equal_with_nothing_twice(place):
+def test_killed_on_the_way_it_ends_equal_with_nothing_twice(place):
     """Each key is written several times, some are deleted, while converter and Connect are killed in turn."""
-    for number in range(5):
+    for number in range(4):
         before = place.changes()
         for version in range(1, 4):
-            place.table.execute(
-                "UPDATE things SET version = %s WHERE id BETWEEN 100 AND 400", (10 * number + version,)
-            )
+            place.table.execute("UPDATE things SET version = %s WHERE id BETWEEN 100 AND 400", (10 * number + version,))
         with place.table.cursor().copy("COPY things (id, version) FROM STDIN") as copy:
             for new in range(200):
                 copy.write_row((10_000 + 1_000 * number + new, number))
         place.table.execute("DELETE FROM things WHERE id BETWEEN 1500 + %s * 100 AND 1599 + %s * 100", (number, number))
         place.more_than(before)
-        if number % 2:
+        if number == 1:
             place.engine.kill()
             place.engine.launch()
         else:

@@ -129,6 +129,12 @@ class ConnectProcess:
         self.process.kill()
         self.process.wait()
 
+    def stop(self) -> None:
+        """In order: the first such stop of a machine leaves the cache that makes later starts quick."""
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(CONNECT_WITHIN_S)
+
 
 @contextmanager
 def capturing(platform: Platform, department: DepartmentId) -> Iterator[tuple[ConnectProcess, StageProcess]]:
@@ -142,5 +148,5 @@ def capturing(platform: Platform, department: DepartmentId) -> Iterator[tuple[Co
     try:
         yield engine, converter
     finally:
-        engine.kill()
-        converter.kill()
+        converter.stop()
+        engine.stop()
