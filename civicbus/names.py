@@ -92,6 +92,11 @@ def inbox_topic(subscriber: DepartmentId, agreement: AgreementId) -> Topic:
     return Topic(f"{Stage.INBOX}.{subscriber}.{agreement}")
 
 
+def capture_topic(dataset: DatasetId) -> Topic:
+    """What Kafka Connect writes of a dataset's table, for the department's own converter."""
+    return Topic(f"connect.{dataset}")
+
+
 def value_subject(topic: Topic) -> str:
     """The registry subject of a topic's values (Confluent TopicNameStrategy)."""
     return f"{topic}-value"

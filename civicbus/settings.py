@@ -95,6 +95,16 @@ def secrets_folder(home: Path) -> Path:
     return home / "secrets"
 
 
+def capture_secrets_folder(home: Path) -> Path:
+    """A folder for each captured dataset, with the password of the department's database alone in a file."""
+    return secrets_folder(home) / "captures"
+
+
+def connect_file(home: Path, department: str) -> Path:
+    """Where a department's Kafka Connect answers, and the credentials that it made for this run; mode 0600."""
+    return home / "connect" / department / "endpoint.json"
+
+
 def run_folder(home: Path) -> Path:
     """Where every running process leaves its pid and its port."""
     return home / "run"

@@ -11,6 +11,7 @@ import typer
 from civicbus import __version__
 from civicbus.cli import (
     agreements,
+    capture,
     catalogue,
     demo,
     departments,
@@ -37,6 +38,7 @@ app.add_typer(inbox.app, name="inbox")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(sources.app, name="source")
 app.add_typer(outbox.app, name="outbox")
+app.add_typer(capture.app, name="capture")
 
 
 def _print_version(wanted: bool) -> None:

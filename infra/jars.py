@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,11 +34,21 @@ Progress = Callable[[str, int, int], None]
 """Called with a file's name, the bytes done and the bytes in all, from several threads."""
 
 LOCK = Path(__file__).with_name("jars.lock")
+CAPTURE = "capture"
+"""The part that only a platform with a capture needs."""
+PLATFORM = ("kafka", "registry")
+"""The parts of every platform."""
 
 # What the lock is made from. The first of several decides the versions of what they share.
 # Not Kafka 4.3 or 4.4: a killed broker of these may leave a transaction hanging for ever (ADR 0004).
 ROOTS: Mapping[str, Sequence[str]] = {
     "kafka": ("org.apache.kafka:kafka_2.13:4.2.1", "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5"),
+    CAPTURE: (
+        "org.apache.kafka:connect-runtime:4.2.1",
+        "org.apache.kafka:connect-basic-auth-extension:4.2.0",
+        "io.debezium:debezium-connector-postgres:3.6.3.Final",
+        "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5",
+    ),
 }
 ARCHIVES: Mapping[str, str] = {"registry": "io.apicurio:apicurio-registry-app:tar.gz:all:3.3.3"}
 
@@ -92,9 +102,9 @@ def unpacked(archive: Jar, cache: Path, progress: Progress = silent) -> Path:
     return tree
 
 
-def lacking(cache: Path, lock: Path = LOCK) -> list[Jar]:
-    """The locked files that are missing or broken in this cache, so that a start would fetch them."""
-    return [jar for part in tomllib.loads(lock.read_text()) for jar in locked(part, lock) if not _is_cached(jar, cache)]
+def lacking(cache: Path, parts: Collection[str], lock: Path = LOCK) -> list[Jar]:
+    """The locked files of these parts that are missing or broken in this cache, so that a start would fetch them."""
+    return [jar for part in parts for jar in locked(part, lock) if not _is_cached(jar, cache)]
 
 
 def tree_digest(folder: Path) -> str:

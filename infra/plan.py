@@ -17,7 +17,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from civicbus.errors import ConfigurationError, Unavailable
-from civicbus.infra import databases, kafka, ports, postgres, registry
+from civicbus.infra import connect, databases, kafka, ports, postgres, registry
 from civicbus.infra.desired import Role, departments_with, has_ingress
 from civicbus.infra.health import is_healthy
 from civicbus.infra.ports import Ports
@@ -33,6 +33,8 @@ from civicbus.transport.authentication import authenticate
 PROVISIONING = "provisioning"
 _EXTERNAL_WITHIN_S = 60.0
 _PAUSE_S = 0.5
+_CONNECT_WITHIN_S = 600.0
+_CONNECT_STOPS_S = 60.0  # the first clean stop also writes the start cache
 _ASK_FOR_S = 5
 _TOLD_EVERY_S = 1.0
 _MB = 1_000_000
@@ -99,6 +101,24 @@ def app_services(home: Path, settings: Settings) -> list[Service]:
             environment=environment,
         )
         for name, module in modules.items()
+    ] + _connects(home, settings)
+
+
+def _connects(home: Path, settings: Settings) -> list[Service]:
+    """A Kafka Connect for each department that captures tables; the first one's downloads take their time."""
+    return [
+        Service(
+            name=f"connect-{department}",
+            command=(
+                *(sys.executable, "-m", "civicbus.infra.connect", "--home", str(home), "--department", department),
+                *("--cache", str(settings.cache_folder)),
+            ),
+            ready=partial(connect.answers, home, department),
+            after=(PROVISIONING,),
+            ready_timeout_s=_CONNECT_WITHIN_S,
+            stop_timeout_s=_CONNECT_STOPS_S,
+        )
+        for department in departments_with(home, Role.CAPTURE)
     ]
 
 

@@ -49,6 +49,9 @@ password_encryption = scram-sha-256
 max_connections = 100
 shared_buffers = 32MB
 max_wal_size = 256MB
+# Departments capture the changes of their own tables; one whose capture stands still does not fill the disk.
+wal_level = logical
+max_slot_wal_keep_size = 1GB
 min_wal_size = 80MB
 max_parallel_workers_per_gather = 0
 autovacuum_max_workers = 2

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from civicbus.infra import access, databases, topics
 from civicbus.infra.rotation import finish_rotations
 from civicbus.infra.sessions import operator_administration, operator_session
-from civicbus.names import AgreementId, DepartmentId
+from civicbus.names import AgreementId, DatasetId, DepartmentId
 from civicbus.schemas.datasets import Title
 from civicbus.secrets import BROKER, Credentials, Principal, SecretStore, principal_of
 from civicbus.settings import Endpoints
@@ -67,6 +67,13 @@ def provision_dataset(endpoints: Endpoints, secrets: SecretStore, *datasets: top
     """Changes, records and quarantine topics; raises ConfigurationError where a partition count differs."""
     with operator_administration(endpoints, secrets) as admin:
         _reconcile_topics(admin, [spec for dataset in datasets for spec in topics.dataset_topics(dataset)])
+
+
+def provision_capture(endpoints: Endpoints, secrets: SecretStore, dataset: DatasetId) -> None:
+    """The topic of a captured table, and its department's right to it."""
+    provision_department(endpoints, secrets, dataset.department)
+    with operator_administration(endpoints, secrets) as admin:
+        _reconcile_topics(admin, [topics.capture_spec(dataset)])
 
 
 def activate_inbox(

@@ -21,6 +21,7 @@ from civicbus.names import (
     DatasetId,
     DepartmentId,
     Topic,
+    capture_topic,
     inbox_topic,
 )
 from civicbus.transport.resources import TopicSpec, TopicState
@@ -42,6 +43,7 @@ AHEAD_MS = 7 * DAY_MS
 # Compaction skips the segment that is being written: it is closed after this time, so that what was deleted or
 # superseded leaves the disk also where little is written.
 COMPACTED_WITHIN_MS = 7 * DAY_MS
+CAPTURED_STAYS_MS = 7 * DAY_MS
 COMPACTED_SEGMENT_BYTES = 256 * MIB
 DIRTY_RATIO = 0.2
 
@@ -96,6 +98,14 @@ def dataset_topics(dataset: Published) -> tuple[TopicSpec, ...]:
 def inbox_spec(subscriber: DepartmentId, agreement: AgreementId, partitions: int) -> TopicSpec:
     """The inbox of an agreement, with as many partitions as the dataset that drives it."""
     return TopicSpec(name=inbox_topic(subscriber, agreement), partitions=partitions, configs=_compacted())
+
+
+def capture_spec(dataset: DatasetId) -> TopicSpec:
+    """What is captured of a table, in one order; a change of a row has it before and after, both as JSON."""
+    configs = _configs(
+        {"cleanup.policy": "delete", "retention.ms": CAPTURED_STAYS_MS, "max.message.bytes": PARKED_BYTES}
+    )
+    return TopicSpec(name=capture_topic(dataset), partitions=1, configs=configs)
 
 
 def plan_topics(wanted: Sequence[TopicSpec], actual: Mapping[Topic, TopicState]) -> TopicPlan:

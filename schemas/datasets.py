@@ -65,6 +65,7 @@ def _schema(value: object) -> AvroSchema:
 
 FieldName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,59}\z")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^\S([^\x00-\x1f]*\S)?\z")]
+TableName = Annotated[str, StringConstraints(pattern=r"^[^.\s\x00]{1,63}\.[^.\s\x00]{1,63}\z")]
 ADataset = Annotated[DatasetId, BeforeValidator(_dataset_id), PlainSerializer(str, return_type=str)]
 ADepartment = Annotated[DepartmentId, BeforeValidator(_department_id)]
 ASchema = Annotated[
@@ -218,6 +219,19 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Capture:
+    """The table of the owner's own PostgreSQL whose changes are captured.
+
+    ``columns`` names the column of each field whose column is not called like the field.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _CLOSED
+
+    table: TableName
+    columns: Mapping[FieldName, Line] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """One kind of record that one department owns and publishes.
 
@@ -239,6 +253,7 @@ class Dataset:
     max_bytes: Annotated[int, Bounds(ge=1024, le=4 * MIB)] = MIB
     retention: Retention = field(default_factory=Retention)
     source: Source | None = None
+    capture: Capture | None = None
 
     @property
     def schema(self) -> AvroSchema:

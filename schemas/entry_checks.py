@@ -45,6 +45,7 @@ def dataset_faults(dataset: Dataset) -> Iterator[Fault]:
     yield from _name_faults(dataset)
     yield from _key_faults(dataset)
     yield from _order_faults(dataset)
+    yield from _capture_faults(dataset)
     yield from _quality_faults(dataset)
     yield from _sharing_faults(dataset)
 
@@ -156,6 +157,14 @@ def _order_faults(dataset: Dataset) -> Iterator[Fault]:
     for index, name in enumerate(dataset.order_by):
         if name not in dataset.schema.field_names:
             location = ("source", "order_by", index)
+            yield Fault(location=location, wrong=f"{name} is no field", mend=closest(name, dataset.schema.field_names))
+
+
+def _capture_faults(dataset: Dataset) -> Iterator[Fault]:
+    columns = {} if dataset.capture is None else dataset.capture.columns
+    for name in columns:
+        if name not in dataset.schema.field_names:
+            location = ("capture", "columns", name)
             yield Fault(location=location, wrong=f"{name} is no field", mend=closest(name, dataset.schema.field_names))
 
 

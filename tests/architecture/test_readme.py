@@ -45,6 +45,7 @@ FOLLOWED = {
     "README.md": "tests/architecture/test_readme.py",
     "README.zh.md": "tests/architecture/test_readme.py",
     "docs/outbox.md": "tests/flow/test_outbox_page.py",
+    "docs/capture.md": "tests/flow/test_capture_page.py",
     "docs/publish.md": "tests/flow/test_publish_page.py",
 }
 STANDS_IN = "civicbus demo --data records --seconds 0"

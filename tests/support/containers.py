@@ -93,5 +93,15 @@ def _postgres(secrets: SecretStore, chosen: ports.Ports) -> DockerContainer:
             POSTGRES_INITDB_ARGS="--auth=scram-sha-256 --encoding=UTF8",
         )
         .with_copy_into_container(password.encode(), "/civicbus-password", 0o644)
-        .with_command(["postgres", "-c", f"listen_addresses={ports.LOOPBACK}", "-c", f"port={chosen.postgres}"])
+        .with_command(
+            [
+                "postgres",
+                "-c",
+                f"listen_addresses={ports.LOOPBACK}",
+                "-c",
+                f"port={chosen.postgres}",
+                "-c",
+                "wal_level=logical",
+            ]
+        )
     )

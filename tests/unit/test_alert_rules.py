@@ -13,12 +13,21 @@ from civicbus import freshness
 from civicbus.consumers import metrics as consumers_metrics
 from civicbus.infra import report
 from civicbus.infra.metrics import SupervisorMetrics
+from civicbus.producers.capture import metrics as capture_metrics
 from civicbus.producers.outbox import metrics as outbox_metrics
 from civicbus.stream_apps.admission import metrics as admission_metrics
 from civicbus.stream_apps.views import metrics as views_metrics
 from civicbus.transport import metrics as transport_metrics
 
-EXPORTING = (admission_metrics, consumers_metrics, freshness, outbox_metrics, transport_metrics, views_metrics)
+EXPORTING = (
+    admission_metrics,
+    capture_metrics,
+    consumers_metrics,
+    freshness,
+    outbox_metrics,
+    transport_metrics,
+    views_metrics,
+)
 FOLDER = Path(report.__file__).with_name("prometheus")
 RULES = [rule for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
 PROMTOOL = shutil.which("promtool") or "promtool"
@@ -37,6 +46,12 @@ CASES = [
             'civicbus_last_commit_timestamp_seconds{instance="views", process="views"}': "0+0x60",
         },
         "0+60x60",
+    ),
+    ("CivicbusCaptureStopped", {'civicbus_capture_running{dataset="d.s"}': "0x60"}, "1x60"),
+    (
+        "CivicbusCaptureSlotGrows",
+        {'civicbus_capture_slot_lag_bytes{dataset="d.s"}': "600000000+1000000x60"},
+        "600000000x60",
     ),
     (
         "CivicbusRefusedRatioHigh",

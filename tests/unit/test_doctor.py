@@ -21,6 +21,7 @@ from civicbus.infra.doctor import (
     postgres_user,
     python_version,
     room,
+    wanted_parts,
 )
 from civicbus.secrets import OPERATOR, SecretStore
 from civicbus.settings import Settings, secrets_folder
@@ -95,7 +96,7 @@ def test_a_process_left_over_on_a_home_is_named(tmp_path):
 
 
 def test_an_empty_cache_says_how_much_a_start_fetches(tmp_path):
-    found = cached_jars(tmp_path)
+    found = cached_jars(tmp_path, wanted_parts(tmp_path))
     assert found.verdict is Verdict.WARN
     assert "MB" in found.mend
     assert list(tmp_path.iterdir()) == []

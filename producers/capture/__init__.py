@@ -1,0 +1,1 @@
+"""Tables captured: what a department's own PostgreSQL writes in its log becomes changes of a dataset."""
