@@ -11,7 +11,7 @@ from civicbus.infra.ports import Ports
 from civicbus.infra.processes import Event, unheard
 from civicbus.names import DepartmentId
 from civicbus.secrets import BROKER, OPERATOR, Credentials, SecretStore
-from civicbus.settings import Settings, process_environment, secrets_folder
+from civicbus.settings import IngressSettings, Settings, process_environment, secrets_folder
 
 PORTS = Ports(kafka=1, controller=2, registry=3, postgres=4)
 
@@ -67,7 +67,7 @@ def test_endpoints_are_the_embedded_ones_or_the_external_ones(settings):
 
 def test_each_department_with_an_inbox_has_a_table_process(settings):
     add_processes(settings.home, Role.TABLE, [DepartmentId("market")])
-    services = {service.name: service for service in app_services(settings.home, settings)}
+    services = {service.name: service for service in app_services(settings.home, settings, IngressSettings())}
     assert list(services) == ["admission", "views", "table-market"]
     assert services["table-market"].command[-4:] == ("--department", "market", "--home", str(settings.home))
     assert {service.after for service in services.values()} == {("provisioning", "registry")}
