@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from urllib.parse import unquote
 
 from cloudevents.core.exceptions import CloudEventValidationError
@@ -197,7 +198,7 @@ def _faults(attributes: dict[str, object], document: Mapping[str, object], posit
         if isinstance(text, str) and text and not is_attribute(text):
             detail = f"{name} is longer than {LONGEST_ATTRIBUTE} characters, or holds one that cannot be printed"
             yield _fault(name, detail, "Use a short text without control characters.", position)
-    if isinstance(attributes.get("type"), str) and attributes["type"] and _what(attributes["type"]) is None:
+    if isinstance(attributes.get("type"), str) and attributes["type"] and _what(str(attributes["type"])) is None:
         mend = "Write civicbus.<department>.<dataset>.upserted, or .deleted."
         yield _fault("type", "type is no change of a dataset", mend, position)
     if "sequence" in attributes and _sequence(attributes["sequence"]) is None:
@@ -226,13 +227,13 @@ def _foreign(department: DepartmentId, attributes: Mapping[str, object], positio
     own, source = source_of(department), str(attributes["source"])
     if source != own and not source.startswith(f"{own}:"):
         yield _fault("source", f"source is not {own}", f"Set source to {own}.", position)
-    what = _what(attributes["type"])
+    what = _what(str(attributes["type"]))
     if what is not None and what[0].department != department:
         yield _fault("type", "type names a dataset of another department", "Publish your own datasets.", position)
 
 
 def _asked(attributes: Mapping[str, object], data: object) -> Asked:
-    what = _what(attributes["type"])
+    what = _what(str(attributes["type"]))
     assert what is not None  # noqa: S101 - _faults has found nothing
     traceparent = attributes.get("traceparent")
     return Asked(
@@ -247,16 +248,17 @@ def _asked(attributes: Mapping[str, object], data: object) -> Asked:
     )
 
 
-def _what(type_: object) -> tuple[DatasetId, bool] | None:
+@lru_cache(maxsize=1024)
+def _what(type_: str) -> tuple[DatasetId, bool] | None:
     """The dataset of an event's type, and whether it is a deletion."""
-    parts = str(type_).split(".")
+    parts = type_.split(".")
     if len(parts) != 4:
         return None
     try:
         dataset = DatasetId.parse(f"{parts[1]}.{parts[2]}")
     except ConfigurationError:
         return None
-    return {upserted(dataset): (dataset, False), deleted(dataset): (dataset, True)}.get(str(type_))
+    return {upserted(dataset): (dataset, False), deleted(dataset): (dataset, True)}.get(type_)
 
 
 def _moment(value: object) -> datetime | None:

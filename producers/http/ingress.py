@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from civicbus.errors import ConfigurationError
+from civicbus.errors import ConfigurationError, Unavailable
 from civicbus.names import DatasetId, DepartmentId
 from civicbus.producers.http import answers, events, limits, openapi
 from civicbus.producers.http.answers import Answer
@@ -57,7 +57,10 @@ class Ingress:
         text = authorization[len(_BEARER) :].strip() if authorization.lower().startswith(_BEARER) else ""
         if not text.isascii():
             text = ""
-        department = self._tokens.holder(text) if text.count(".") == 2 else self._keys.holder(text)
+        try:
+            department = self._tokens.holder(text) if text.count(".") == 2 else self._keys.holder(text)
+        except Unavailable as fault:
+            raise Rejected(Kind.UNAVAILABLE, fault.message, retry_after_s=RETRY_AFTER_S) from None
         if department is None:
             raise Rejected(Kind.UNAUTHENTICATED, "send Authorization: Bearer and the department's key or token")
         return department
