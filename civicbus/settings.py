@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -88,6 +89,8 @@ class IngressSettings(BaseSettings):
             raise ValueError("a host that is not loopback needs CIVICBUS_INGRESS_TLS_CERTIFICATE and _TLS_KEY")
         if (self.oidc_issuer is None) != (self.oidc_jwks_url is None):
             raise ValueError("an issuer and its JWKS URL are set together")
+        if self.oidc_jwks_url is not None and not _is_private(self.oidc_jwks_url):
+            raise ValueError("the JWKS URL is https, or on loopback")
         if self.batch_events > self.burst_events:
             raise ValueError("a batch may not be larger than the burst")
         return self
@@ -125,6 +128,12 @@ class Endpoints(BaseModel):
         draft = endpoints_file(home).with_suffix(".new")
         draft.write_text(self.model_dump_json())
         draft.replace(endpoints_file(home))
+
+
+def _is_private(url: str) -> bool:
+    """Whether nobody on the way can change what comes from there."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
 
 
 def _name(location: tuple[int | str, ...]) -> str:

@@ -7,14 +7,17 @@ how far admission is. It answers from the start; while the broker is away with 5
 from __future__ import annotations
 
 import argparse
+import signal
 import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
 import uvicorn
 
 from civicbus import logs, observe
+from civicbus.errors import Unavailable
 from civicbus.names import CATALOGUE_TOPIC, DepartmentId
 from civicbus.observe import Health
 from civicbus.producers.http.app import make_app
@@ -31,6 +34,8 @@ from civicbus.settings import Endpoints, IngressSettings, Settings, secrets_fold
 from civicbus.transport.assigned import AssignedReader
 from civicbus.transport.compacted import Follower
 
+log = structlog.get_logger()
+
 NAME = "ingress"
 _FORGET_EVERY_S = 60.0
 _ENDS_WITHIN_S = 10
@@ -44,6 +49,9 @@ def main() -> None:
     logs.configure(NAME, Settings().log_level)
     settings = IngressSettings.from_environment()
     stop, health = threading.Event(), Health()
+    # The server answers what it has begun, and then hands the signal on to these.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     with ExitStack() as stack:
         receipts = stack.enter_context(Receipts(ingress_folder(home)))
         ingress, known = _assembled(home, settings, receipts, stack)
@@ -95,7 +103,10 @@ def _server(ingress: Ingress, settings: IngressSettings) -> uvicorn.Config:
 
 def _forget(receipts: Receipts, stop: threading.Event) -> None:
     while not stop.wait(_FORGET_EVERY_S):
-        receipts.forget(datetime.now(UTC))
+        try:
+            receipts.forget(datetime.now(UTC))
+        except Unavailable as fault:
+            log.warning("receipts_not_forgotten", fault=str(fault))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ admission is may be seen by the ingress, and the quarantine is read as the depar
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from enum import StrEnum
@@ -27,6 +28,7 @@ from civicbus.transport.partitions import Partition
 log = structlog.get_logger()
 
 _READ_S = 0.5
+_READ_WITHIN_S = 10.0
 _DECIDERS = "platform.admission"
 
 
@@ -95,7 +97,10 @@ class Fates:
         """Note every refusal up to where the quarantine ends now."""
         reader = self._quarantine_reader(dataset.department)
         topic = dataset.quarantine
-        partitions = [Partition(topic, number) for number in range(reader.describe([topic])[topic].partitions)]
+        identity = reader.describe([topic]).get(topic)
+        if identity is None:
+            raise Unavailable(f"there is no topic {topic}")
+        partitions = [Partition(topic, number) for number in range(identity.partitions)]
         ends, first = reader.ends(partitions), reader.first_offsets(partitions)
         known = self._receipts.read_to(dataset)
         begin = {each: max(known.get(each.number, 0), first[each]) for each in partitions}
@@ -107,12 +112,12 @@ class Fates:
         self, reader: AssignedReader, dataset: DatasetId, unread: dict[Partition, int], ends: dict[Partition, int]
     ) -> None:
         reader.start(unread)
-        left = dict(unread)
+        left, deadline = dict(unread), time.monotonic() + _READ_WITHIN_S
         try:
             while left:
                 reading = reader.read(_READ_S)
-                for fault in reading.faults.values():
-                    raise fault
+                if reading.faults or reading.lost or time.monotonic() > deadline:
+                    raise Unavailable(f"{dataset.quarantine} cannot be read now")
                 records = reading.records.get(dataset.quarantine, [])
                 read_to = {record.partition: record.offset + 1 for record in records}
                 read_to |= {each.number: end for each, end in reading.ends.items() if each.topic == dataset.quarantine}

@@ -16,7 +16,7 @@ from datetime import datetime
 
 import structlog
 
-from civicbus.errors import AccessDenied, CivicbusError, ConfigurationError, Unacceptable, Unavailable
+from civicbus.errors import CivicbusError, Unacceptable, Unavailable
 from civicbus.names import DatasetId
 from civicbus.producers.http.events import MOST_FAULTS, Asked, raise_faults
 from civicbus.producers.http.receipts import Conflicting, Encoded, Planned, ReceiptId, Receipts
@@ -71,7 +71,7 @@ class Intake:
                     if one.change is not None
                 ]
             self._acknowledged(sent)
-        except (Unavailable, AccessDenied, ConfigurationError) as fault:
+        except CivicbusError as fault:
             log.warning("not_published", fault=str(fault))
             if not isinstance(fault, Unavailable):
                 self._drop({one.dataset for one in asked})
@@ -81,8 +81,10 @@ class Intake:
         return [one.receipt for one in planned]
 
     def close(self) -> None:
-        """Disconnect; what was not acknowledged was not answered either."""
-        self._drop(set(self._outlets))
+        """Disconnect. What was not acknowledged was not answered either, and is not waited for."""
+        for outlet in self._outlets.values():
+            if all(receipt.done for receipt in outlet.late):
+                _close(outlet)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

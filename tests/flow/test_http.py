@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import httpx
 import pytest
@@ -28,7 +29,9 @@ from civicbus.names import source_of
 from civicbus.schemas.codec.frame import unframe
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.datasets import Dataset
-from support.ingress import RunningIngress, client, ingress
+from support.changes import latest
+from support.ingress import RunningIngress, client, ingress, on_the_platform
+from support.pages import followed, own_gardens, trees_of
 from support.platform import Platform
 from support.stages import everything, new_dataset, wait_for
 
@@ -241,3 +244,18 @@ def test_the_openapi_document_is_true(desk: Desk) -> None:
                 case.call_and_validate(base_url=desk.ingress.url, headers=headers, checks=CHECKS)
 
             holds()
+
+
+def test_the_quick_start_of_http_md_followed_literally_publishes_what_it_says(
+    platform: Platform, running_admission: object, tmp_path: Path
+) -> None:
+    running = on_the_platform(platform)
+    running.process.start()
+    with own_gardens(platform, tmp_path) as name:
+        printed = followed("http.md", name, platform, tmp_path)
+        owned = trees_of(name, platform, tmp_path)
+    running.process.stop()
+    assert '"status":"admitted"' in printed
+    rows = {key.decode(): owned.row(change) for key, change in latest(owned.changes()).items()}
+    assert {key: row and row["species"] for key, row in rows.items()} == {"T0004": None, "T0005": "lime"}
+    assert [change.event.id for change in owned.changes()].count("lime-1") == 1

@@ -38,6 +38,11 @@ def client(url: str, key: str) -> httpx.Client:
     return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30)
 
 
+def on_the_platform(platform: Platform) -> RunningIngress:
+    """The ingress of the platform's own home, not started yet."""
+    return RunningIngress(platform.home, StageProcess("civicbus.producers.http", platform.home, "ingress"))
+
+
 def ingress(platform: Platform, home: Path) -> RunningIngress:
     """An ingress that is not started yet; its home has the platform's endpoints and secrets and nothing else."""
     home.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import socket
 import threading
 import time
@@ -38,6 +39,7 @@ from civicbus.schemas.datasets import Quality
 from civicbus.settings import IngressSettings
 from support.answering import answering, says
 from support.ingress import client
+from support.project import ROOT
 from support.samples import permits
 
 CONSTRUCTION = DepartmentId("construction")
@@ -223,12 +225,28 @@ def test_the_schema_of_a_record_says_the_rules_of_the_catalogue() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("HOST", "10.0.0.1"), ("TLS_KEY", "key.pem"), ("OIDC_ISSUER", ISSUER), ("PORT", "70000"), ("BURST_EVENTS", "10")],
+    [
+        ("HOST", "10.0.0.1"),
+        ("TLS_KEY", "key.pem"),
+        ("OIDC_ISSUER", ISSUER),
+        ("PORT", "70000"),
+        ("BURST_EVENTS", "10"),
+        ("OIDC_JWKS_URL", "http://a"),
+    ],
 )
 def test_settings_that_do_not_fit_together_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"CIVICBUS_INGRESS_{name}", value)
     with pytest.raises(ConfigurationError, match="CIVICBUS_INGRESS_"):
         IngressSettings.from_environment()
+
+
+def test_the_table_of_settings_is_the_settings() -> None:
+    page = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `CIVICBUS_INGRESS_(\w+)` \| (.+?) \|", page, re.MULTILINE))
+    fields = IngressSettings.model_fields
+    assert rows == {
+        name.upper(): "none" if field.default is None else f"`{field.default}`" for name, field in fields.items()
+    }
 
 
 def test_settings_reach_the_process_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
