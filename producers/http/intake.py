@@ -98,18 +98,21 @@ class Intake:
     def _outlet(self, dataset: Dataset) -> _Outlet:
         """The dataset's publisher, opened where there is none; raises Unavailable while changes of before are late."""
         outlet = self._outlets.get(dataset.id)
-        if outlet is not None and outlet.dataset.schema != dataset.schema:
-            self._outlets.pop(dataset.id)
-            _close(outlet)
-            outlet = None
         if outlet is None:
-            outlet = _Outlet(dataset, self._connect(dataset), RowReader(dataset.schema))
-            self._outlets[dataset.id] = outlet
-        outlet.dataset = dataset
+            return self._opened(dataset)
         outlet.late = [receipt for receipt in outlet.late if not receipt.done]
         if outlet.late:
             raise Unavailable(f"{len(outlet.late)} changes of {dataset.id} wait for the broker")
+        if outlet.dataset is not dataset and outlet.dataset != dataset:
+            self._drop({dataset.id})
+            return self._opened(dataset)
         return outlet
+
+    def _opened(self, dataset: Dataset) -> _Outlet:
+        publisher = self._connect(dataset)
+        self._receipts.belong_to(dataset.id, publisher.topic_id())
+        self._outlets[dataset.id] = _Outlet(dataset, publisher, RowReader(dataset.schema))
+        return self._outlets[dataset.id]
 
     def _planned(self, changes: Sequence[Encoded], outlets: Mapping[DatasetId, _Outlet]) -> list[Planned]:
         sequenced = {name: outlet.dataset.sequence is SequenceRule.REQUIRED for name, outlet in outlets.items()}

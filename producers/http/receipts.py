@@ -178,6 +178,15 @@ class Receipts:
             self._database.execute("INSERT OR REPLACE INTO about VALUES ('last_sequence', ?)", (last,))
         return planned
 
+    def belong_to(self, dataset: DatasetId, topic_id: str) -> None:
+        """Forget what a dataset's topic held that was made anew since: nothing of it is there any more."""
+        name = f"topic {dataset}"
+        with self._transaction():
+            if self._about(name) not in {None, topic_id}:
+                self._database.execute("DELETE FROM receipts WHERE dataset = ?", (str(dataset),))
+                self._database.execute("DELETE FROM read_to WHERE dataset = ?", (str(dataset),))
+            self._database.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, topic_id))
+
     def acknowledge(self, positions: Iterable[tuple[ReceiptId, Position]]) -> None:
         """The broker has these changes, there; their rows are kept no longer."""
         with self._transaction():

@@ -104,6 +104,17 @@ def test_what_is_older_than_stated_is_forgotten(tmp_path: Path) -> None:
         assert receipts.show(receipt_of(PARKS, ASKED.source, "2")) is not None
 
 
+def test_what_stood_on_a_topic_that_was_made_anew_is_published_again(tmp_path: Path) -> None:
+    with Receipts(tmp_path) as receipts:
+        for topic, sent in (("first", True), ("first", False), ("second", True)):
+            receipts.belong_to(TREES, topic)
+            (planned,) = plan(receipts, encoded())
+            assert (planned.change is not None) is sent
+            receipts.acknowledge([(planned.receipt, Position(0, 3))])
+            receipts.refuse(TREES, [], {0: 9} if topic == "first" else {})
+        assert receipts.read_to(TREES) == {}
+
+
 def test_a_second_ingress_is_told_so(tmp_path: Path) -> None:
     with Receipts(tmp_path), pytest.raises(ConfigurationError, match="other ingress"):
         Receipts(tmp_path)
