@@ -37,7 +37,7 @@ from civicbus.transport.compacted import Follower
 log = structlog.get_logger()
 
 NAME = "ingress"
-_FORGET_EVERY_S = 60.0
+_FORGET_EVERY_S = 5.0
 _ENDS_WITHIN_S = 10
 
 

@@ -131,11 +131,15 @@ def is_attribute(text: str) -> bool:
 
 
 def raise_faults(kind: Kind, faults: Sequence[Fault]) -> None:
-    """Raises Rejected where there are faults, naming the first of them."""
-    if not faults:
-        return
+    """Raises Rejected where there are faults."""
+    if faults:
+        raise rejection(kind, faults)
+
+
+def rejection(kind: Kind, faults: Sequence[Fault]) -> Rejected:
+    """Why these events, and with them the whole request, are not taken; the first faults are named."""
     events = len({fault.position for fault in faults})
-    raise Rejected(kind, f"{events} of the events cannot be taken; nothing was published", faults[:MOST_FAULTS])
+    return Rejected(kind, f"{events} of the events cannot be taken; nothing was published", faults[:MOST_FAULTS])
 
 
 def _number(value: object) -> object:
@@ -179,8 +183,9 @@ def _all(department: DepartmentId, documents: Sequence[object]) -> list[Asked]:
             theirs = list(_foreign(department, attributes, position)) if not found else []
             faults += found
             foreign += theirs
-            if not found and not theirs:
-                asked.append(_asked(attributes, document.get("data")))
+            what = _what(str(attributes.get("type")))
+            if what is not None and not found and not theirs:
+                asked.append(_asked(attributes, what, document["data"]))
         else:
             faults.append(_fault(None, "an event is a JSON object", "Write the event's attributes and data.", position))
         if len(faults) + len(foreign) >= MOST_FAULTS:
@@ -232,9 +237,8 @@ def _foreign(department: DepartmentId, attributes: Mapping[str, object], positio
         yield _fault("type", "type names a dataset of another department", "Publish your own datasets.", position)
 
 
-def _asked(attributes: Mapping[str, object], data: object) -> Asked:
-    what = _what(str(attributes["type"]))
-    assert what is not None  # noqa: S101 - _faults has found nothing
+def _asked(attributes: Mapping[str, object], what: tuple[DatasetId, bool], data: object) -> Asked:
+    """The change of an event in which nothing is wrong."""
     traceparent = attributes.get("traceparent")
     return Asked(
         event_id=str(attributes["id"]),

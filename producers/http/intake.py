@@ -18,7 +18,7 @@ import structlog
 
 from civicbus.errors import CivicbusError, Unacceptable, Unavailable
 from civicbus.names import DatasetId
-from civicbus.producers.http.events import MOST_FAULTS, Asked, raise_faults
+from civicbus.producers.http.events import MOST_FAULTS, Asked, raise_faults, rejection
 from civicbus.producers.http.receipts import Conflicting, Encoded, Planned, ReceiptId, Receipts
 from civicbus.producers.http.rejections import Fault, Kind, Rejected, fault_of
 from civicbus.producers.publisher import Publisher, Receipt
@@ -119,9 +119,7 @@ class Intake:
         try:
             return self._receipts.plan(changes, sequenced, self._clock())
         except Conflicting as found:
-            faults = [_conflict(position) for position in found.positions]
-        raise_faults(Kind.CONFLICT, faults)
-        raise AssertionError("a conflict has its positions")
+            raise rejection(Kind.CONFLICT, [_conflict(position) for position in found.positions]) from None
 
     def _acknowledged(self, sent: Sequence[tuple[ReceiptId, _Outlet, Receipt]]) -> None:
         """Wait for the broker, and note where it put the changes; raises Unavailable where it does not answer."""

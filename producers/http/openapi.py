@@ -288,10 +288,8 @@ def _ruled(type_: Type, quality: Quality) -> Document:
 
 def _type(type_: Type) -> Document:  # noqa: PLR0911 - one for each kind of type
     match type_:
-        case Primitive(logical=None):
-            return {**_PLAIN[type_.kind]}
-        case Primitive(logical=Logical() as logical):
-            return _logical(logical)
+        case Primitive():
+            return {**_PLAIN[type_.kind]} if type_.logical is None else _logical(type_.logical)
         case Decimal():
             return _decimal(type_)
         case Fixed():
@@ -306,7 +304,6 @@ def _type(type_: Type) -> Document:  # noqa: PLR0911 - one for each kind of type
             return {"anyOf": [_type(type_.inner), {"type": "null"}]}
         case Record():
             return _record(type_.fields)
-    raise AssertionError("every type of a row is above")
 
 
 def _record(fields: Sequence[Field]) -> Document:

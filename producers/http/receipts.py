@@ -32,7 +32,7 @@ ReceiptId = NewType("ReceiptId", str)
 # As long as changes stay on their topic unless the catalogue says otherwise.
 REMEMBERED = timedelta(days=7)
 VERSION = "1"
-_FORGET_ROWS = 10_000
+_FORGET_ROWS = 20_000
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
@@ -79,8 +79,14 @@ FROM receipts LEFT JOIN refused USING (receipt, partition, offset) WHERE receipt
 _REFUSE = """
 INSERT OR IGNORE INTO refused SELECT receipt, ?, ?, ?, ? FROM receipts WHERE receipt = ?
 """
-_FORGET = "DELETE FROM receipts WHERE number IN (SELECT number FROM receipts WHERE made_s < ? ORDER BY number LIMIT ?)"
-_FORGET_REFUSED = "DELETE FROM refused WHERE receipt NOT IN (SELECT receipt FROM receipts)"
+# The oldest have the lowest numbers, so no more than these are looked at.
+_FORGET = """
+DELETE FROM receipts
+WHERE number IN (SELECT number FROM (SELECT number, made_s FROM receipts ORDER BY number LIMIT ?) WHERE made_s < ?)
+"""
+_FORGET_REFUSED = """
+DELETE FROM refused WHERE NOT EXISTS (SELECT 1 FROM receipts WHERE receipts.receipt = refused.receipt)
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,8 +246,9 @@ class Receipts:
         """Forget some of what is older than REMEMBERED; returns how many."""
         with self._transaction():
             before = int((now - REMEMBERED).timestamp())
-            forgotten = self._database.execute(_FORGET, (before, _FORGET_ROWS)).rowcount
-            self._database.execute(_FORGET_REFUSED)
+            forgotten = self._database.execute(_FORGET, (_FORGET_ROWS, before)).rowcount
+            if forgotten:
+                self._database.execute(_FORGET_REFUSED)
             return forgotten
 
     def _new(self, receipt: ReceiptId, change: Encoded, sequence: int | None, now: datetime) -> Planned:

@@ -44,7 +44,8 @@ class Tokens:
         """Whom the token names; None for one that is not taken. Raises Unavailable where the issuer has no keys now."""
         if self._settings.oidc_jwks_url is None:
             return None
-        for keys in (self._known(_KEYS_LAST_S), self._known(_ASK_AGAIN_AFTER_S)):
+        for age_s in (_KEYS_LAST_S, _ASK_AGAIN_AFTER_S):
+            keys = self._known(age_s)
             try:
                 claims = jwt.decode(token, keys, algorithms=ALGORITHMS).claims
                 self._registry.validate(claims)
