@@ -4,6 +4,7 @@
 
     CivicbusError
     ├── ConfigurationError     fix the setting, file or document named in the message
+    │   ├── HeldElsewhere      another way publishes the dataset; publish through it, or end it
     │   └── CheckFailed        a catalogue entry or an agreement is wrong; carries every finding
     ├── IntegrityError         bytes are not what a lock or a fingerprint says; fetch them again
     ├── AccessDenied           the broker, registry or database refused these credentials
@@ -33,6 +34,10 @@ class CivicbusError(Exception):
 
 class ConfigurationError(CivicbusError):
     """A setting, a file or a document is wrong or missing."""
+
+
+class HeldElsewhere(ConfigurationError):
+    """Another way publishes the dataset, and a second one would make its changes stale."""
 
 
 class CheckFailed(ConfigurationError):

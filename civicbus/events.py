@@ -109,11 +109,11 @@ def parse_time(text: str) -> datetime:
     """An RFC 3339 time with its zone; raises Unacceptable for anything else."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise Unacceptable(Reason.HEADER_INVALID, "ce_time is no RFC 3339 time with a zone", field="ce_time")
-    return moment.astimezone(UTC)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # 0001-01-01T00:00:00+14:00 has no moment in UTC
+        pass
+    raise Unacceptable(Reason.HEADER_INVALID, "ce_time is no RFC 3339 time with a zone", field="ce_time")
 
 
 def _text(found: dict[str, bytes], name: str) -> str:

@@ -23,6 +23,7 @@ OPERATOR = Principal("platform-operator")
 BROKER = Principal("platform-broker")
 ADMISSION = Principal("platform-admission")
 VIEWS = Principal("platform-views")
+INGRESS = Principal("platform-ingress")
 
 
 def principal_of(department: DepartmentId) -> Principal:

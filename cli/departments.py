@@ -16,16 +16,17 @@ from civicbus.infra.provision import DepartmentStatus, departments, entitle_depa
 from civicbus.infra.rotation import rotate
 from civicbus.names import department_id
 from civicbus.schemas.datasets import Title
-from civicbus.secrets import ADMISSION, BROKER, OPERATOR, VIEWS, Principal, SecretStore, principal_of
+from civicbus.secrets import ADMISSION, BROKER, INGRESS, OPERATOR, VIEWS, Principal, SecretStore, principal_of
 
 department = typer.Typer(no_args_is_help=True, help="Departments: their users, rights and databases.")
 credentials = typer.Typer(no_args_is_help=True, help="The secrets of departments and of the platform.")
 
-_PLATFORM = (OPERATOR, BROKER, ADMISSION, VIEWS)
+_PLATFORM = (OPERATOR, BROKER, ADMISSION, VIEWS, INGRESS)
 _RESTARTS = {
     OPERATOR: "The supervisor holds the old one: restart the platform (`civicbus down`, then `civicbus up`).",
     BROKER: "The broker holds the old one: restart the platform now (`civicbus down`, then `civicbus up`).",
     ADMISSION: "Admission holds the old one: restart the platform (`civicbus down`, then `civicbus up`).",
+    INGRESS: "The ingress reads the new one by itself.",
     VIEWS: "The views hold the old one: restart the platform (`civicbus down`, then `civicbus up`).",
 }
 

@@ -16,6 +16,7 @@ from civicbus.cli import (
     demo,
     departments,
     inbox,
+    ingress,
     outbox,
     platform,
     publish,
@@ -35,6 +36,7 @@ departments.register(app)
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(agreements.app, name="agreements")
 app.add_typer(inbox.app, name="inbox")
+app.add_typer(ingress.app, name="ingress")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(sources.app, name="source")
 app.add_typer(outbox.app, name="outbox")

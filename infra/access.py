@@ -19,14 +19,15 @@ from civicbus.names import (
     Topic,
     inbox_topic,
 )
-from civicbus.secrets import ADMISSION, VIEWS, Principal, principal_of
+from civicbus.secrets import ADMISSION, INGRESS, VIEWS, Principal, principal_of
 from civicbus.transport.resources import Binding, ByteQuota, Operation, Resource
 
-PLATFORM_PRINCIPALS = (ADMISSION, VIEWS)
+PLATFORM_PRINCIPALS = (ADMISSION, VIEWS, INGRESS)
 
 # Enough for a bulk load at full speed; one department cannot take the broker from the others.
 DEPARTMENT_QUOTA = ByteQuota(produce=50_000_000, consume=50_000_000)
 
+_DESCRIBE = (Operation.DESCRIBE,)
 _READ = (Operation.READ, Operation.DESCRIBE)
 _WRITE = (Operation.WRITE, Operation.DESCRIBE)
 _READ_AND_WRITE = (Operation.READ, Operation.WRITE, Operation.DESCRIBE)
@@ -61,8 +62,8 @@ def inbox_rights(subscriber: DepartmentId, agreement: AgreementId) -> frozenset[
 
 
 def platform_rights() -> frozenset[Binding]:
-    """Everything that admission and the views may do."""
-    return admission_rights() | views_rights()
+    """Everything that admission, the views and the ingress may do."""
+    return admission_rights() | views_rights() | ingress_rights()
 
 
 def admission_rights() -> frozenset[Binding]:
@@ -85,6 +86,15 @@ def views_rights() -> frozenset[Binding]:
         _topic(VIEWS, AGREEMENTS_TOPIC, _READ),
         _named(VIEWS, Resource.GROUP, "platform.views", _READ),
         _named(VIEWS, Resource.TRANSACTIONAL_ID, "platform.views.", _WRITE),
+    )
+
+
+def ingress_rights() -> frozenset[Binding]:
+    """What the ingress may do by itself: see how far admission is, but no row; it publishes as the department."""
+    return frozenset().union(
+        _topics_below(INGRESS, f"{Stage.CHANGES}.", _DESCRIBE),
+        _topic(INGRESS, CATALOGUE_TOPIC, _READ),
+        _named(INGRESS, Resource.GROUP, "platform.admission", _DESCRIBE),
     )
 
 

@@ -27,7 +27,7 @@ from civicbus.infra.service import Service
 from civicbus.infra.supervisor import Step
 from civicbus.postgres import translated
 from civicbus.secrets import BROKER, OPERATOR, SecretStore
-from civicbus.settings import Endpoints, Settings, secrets_folder
+from civicbus.settings import Endpoints, IngressSettings, Settings, secrets_folder
 from civicbus.transport.authentication import authenticate
 
 PROVISIONING = "provisioning"
@@ -80,13 +80,13 @@ _MODULES = {
 _INGRESS = "civicbus.producers.http"
 
 
-def app_services(home: Path, settings: Settings) -> list[Service]:
+def app_services(home: Path, settings: Settings, ingress: IngressSettings) -> list[Service]:
     """Our own processes: those of admission and views, those that departments have here, and the ingress."""
     modules = {
         **_workers("admission", settings.admission_workers),
         **_workers("views", settings.views_workers),
         **_departments(home),
-        **({"ingress": (_INGRESS,)} if has_ingress(home) else {}),
+        **({"ingress": (_INGRESS,)} if has_ingress(home) or ingress.oidc_issuer else {}),
     }
     environment = {
         "CIVICBUS_LOG_LEVEL": settings.log_level,
@@ -98,7 +98,7 @@ def app_services(home: Path, settings: Settings) -> list[Service]:
             command=(sys.executable, "-m", *module, "--home", str(home)),
             ready=partial(is_healthy, home, name),
             after=(PROVISIONING, "registry"),
-            environment=environment,
+            environment=environment | _own_settings(name, ingress),
         )
         for name, module in modules.items()
     ] + _connects(home, settings)
@@ -120,6 +120,10 @@ def _connects(home: Path, settings: Settings) -> list[Service]:
         )
         for department in departments_with(home, Role.CAPTURE)
     ]
+
+
+def _own_settings(name: str, ingress: IngressSettings) -> dict[str, str]:
+    return ingress.environment() if name == "ingress" else {}
 
 
 def _workers(stage: str, count: int) -> dict[str, tuple[str, ...]]:

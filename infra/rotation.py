@@ -17,12 +17,12 @@ import time
 from civicbus.errors import AccessDenied
 from civicbus.infra import databases
 from civicbus.infra.sessions import operator_administration, operator_session
-from civicbus.secrets import ADMISSION, BROKER, VIEWS, Credentials, Principal, SecretStore
+from civicbus.secrets import ADMISSION, BROKER, INGRESS, VIEWS, Credentials, Principal, SecretStore
 from civicbus.settings import Endpoints
 from civicbus.transport.authentication import authenticate
 
 _ACCEPTED_WITHIN_S = 10.0
-_WITHOUT_DATABASE = frozenset({BROKER, ADMISSION, VIEWS})
+_WITHOUT_DATABASE = frozenset({BROKER, ADMISSION, VIEWS, INGRESS})
 
 
 def rotate(endpoints: Endpoints, secrets: SecretStore, principal: Principal) -> None:

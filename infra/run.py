@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from civicbus.errors import CivicbusError, ConfigurationError
 from civicbus.infra.attention import Attention
@@ -21,7 +21,7 @@ from civicbus.infra.processes import Tell, is_alive, unheard
 from civicbus.infra.report import Report
 from civicbus.infra.supervisor import Supervisor
 from civicbus.observe import observed
-from civicbus.settings import Settings, logs_folder, process_environment, run_folder
+from civicbus.settings import IngressSettings, Settings, logs_folder, process_environment, run_folder
 
 WRONG_CONFIGURATION = 78  # EX_CONFIG of sysexits.h
 _ROOM_BYTES = 200_000_000
@@ -33,6 +33,7 @@ class Order(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     settings: Settings
+    ingress: IngressSettings = Field(default_factory=IngressSettings.from_environment)
     apps: bool = True
     tied: bool = False
 
@@ -60,7 +61,7 @@ def _run(order: Order, home: Path, lock: int, attention: Attention, listen: Tell
     try:
         return Supervisor(
             plan=platform_plan(home, order.settings, report.tell),
-            desired=(lambda: app_services(home, order.settings)) if order.apps else list,
+            desired=(lambda: app_services(home, order.settings, order.ingress)) if order.apps else list,
             guard=guard,
             logs=logs_folder(home),
             tell=report.tell,

@@ -73,7 +73,7 @@ class Publisher:
     def at(cls, home: Path, dataset: Dataset) -> Self:
         """A publisher on the platform that this home belongs to, with the owner's own credentials.
 
-        Raises ConfigurationError where a log publishes the dataset.
+        Raises HeldElsewhere where a log publishes the dataset.
         """
         endpoints = Endpoints.load(home)
         credentials = SecretStore(secrets_folder(home)).read(principal_of(dataset.id.department))
@@ -91,13 +91,7 @@ class Publisher:
         time: datetime | None = None,
     ) -> Receipt:
         """Publish the current state of a record; raises Unacceptable, naming the field, where it cannot be one."""
-        key = self._dataset.key_of(record)
-        value = self._frame + self._codec.encode(record)
-        for name in self._required:
-            if record.get(name) is None or record[name] == "":
-                raise Unacceptable(Reason.QUALITY_REQUIRED, f"{name} is required", field=name)
-        if len(value) > self._dataset.max_bytes:
-            raise Unacceptable(Reason.TOO_LARGE, f"the record takes more than {self._dataset.max_bytes} bytes")
+        key, value = self.encoded(record)
         with self._lock:
             event = self._event(self._upserted, sequence, event_id, time)
             return self._hand_over(event, event.headers(), key, value)
@@ -111,12 +105,28 @@ class Publisher:
         time: datetime | None = None,
     ) -> Receipt:
         """Publish that a record is gone; ``key`` has its key fields, or is the record itself."""
-        fields = {name: key[name] for name in self._dataset.key if name in key}
-        record_key = self._dataset.key_of(fields)
-        self._key_codec.encode(fields)
+        record_key = self.encoded_key(key)
         with self._lock:
             event = self._event(self._deleted, sequence, event_id, time)
             return self._hand_over(event, event.headers(), record_key, None)
+
+    def encoded(self, record: Mapping[str, object]) -> tuple[bytes, bytes]:
+        """The key and the value of an upsert, not sent; raises Unacceptable as ``upsert`` does."""
+        key = self._dataset.key_of(record)
+        value = self._frame + self._codec.encode(record)
+        for name in self._required:
+            if record.get(name) is None or record[name] == "":
+                raise Unacceptable(Reason.QUALITY_REQUIRED, f"{name} is required", field=name)
+        if len(value) > self._dataset.max_bytes:
+            raise Unacceptable(Reason.TOO_LARGE, f"the record takes more than {self._dataset.max_bytes} bytes")
+        return key, value
+
+    def encoded_key(self, key: Mapping[str, object]) -> bytes:
+        """The key of a deletion, not sent; raises Unacceptable as ``delete`` does."""
+        fields = {name: key[name] for name in self._dataset.key if name in key}
+        record_key = self._dataset.key_of(fields)
+        self._key_codec.encode(fields)
+        return record_key
 
     def report_unsendable(
         self,

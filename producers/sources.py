@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from civicbus.errors import ConfigurationError
+from civicbus.errors import ConfigurationError, HeldElsewhere
 from civicbus.names import SOURCES_TOPIC, DatasetId, DepartmentId
 from civicbus.secrets import OPERATOR, Credentials
 from civicbus.settings import Endpoints
@@ -62,7 +62,7 @@ def clock_sequence(epoch: int, now_ns: int) -> int:
 
 
 def claim(endpoints: Endpoints, operator: Credentials, dataset: DatasetId, way: Way) -> Claim:
-    """Have this way publish the dataset; raises ConfigurationError where another one does.
+    """Have this way publish the dataset; raises HeldElsewhere where another one does.
 
     Claiming again what this way holds already changes nothing.
     """
@@ -104,7 +104,7 @@ def claim_of(endpoints: Endpoints, credentials: Credentials, dataset: DatasetId)
 
 
 def clock_epoch(endpoints: Endpoints, credentials: Credentials, dataset: DatasetId) -> int:
-    """The epoch in which the clock may number the dataset's changes; raises ConfigurationError where a log does."""
+    """The epoch in which the clock may number the dataset's changes; raises HeldElsewhere where a log does."""
     held = claim_of(endpoints, credentials, dataset)
     if held is None:
         return 0
@@ -125,9 +125,9 @@ def datasets_of(found: Mapping[DatasetId, Claim], department: DepartmentId, way:
     }
 
 
-def held_by(dataset: DatasetId, way: Way) -> ConfigurationError:
+def held_by(dataset: DatasetId, way: Way) -> HeldElsewhere:
     """The fault of publishing a dataset by another way than the one that holds it."""
-    return ConfigurationError(
+    return HeldElsewhere(
         f"{dataset} is published by its {way}, and a second source would make its changes stale",
         mend=f"publish through the {way}, or end it with `civicbus source release {dataset}`",
     )

@@ -47,6 +47,7 @@ FOLLOWED = {
     "docs/outbox.md": "tests/flow/test_outbox_page.py",
     "docs/capture.md": "tests/flow/test_capture_page.py",
     "docs/publish.md": "tests/flow/test_publish_page.py",
+    "docs/http.md": "tests/flow/test_http.py",
 }
 STANDS_IN = "civicbus demo --data records --seconds 0"
 

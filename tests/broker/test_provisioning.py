@@ -18,7 +18,7 @@ from civicbus.infra.provision import (
 )
 from civicbus.names import AgreementId, DatasetId, department_id, inbox_topic
 from civicbus.schemas.datasets import Title
-from civicbus.secrets import ADMISSION, OPERATOR, VIEWS, Credentials, principal_of
+from civicbus.secrets import ADMISSION, INGRESS, OPERATOR, VIEWS, Credentials, principal_of
 from civicbus.transport.admin import administration
 from civicbus.transport.authentication import authenticate
 from civicbus.transport.resources import Binding, ByteQuota, Operation, Resource
@@ -72,9 +72,9 @@ def test_provisioning_again_changes_nothing(
 
 def test_the_platforms_stages_hold_exactly_their_rights(platform: Platform, operator: Credentials) -> None:
     with administration(platform.endpoints, operator) as admin:
-        rights = {b for b in admin.bindings() if b.principal in {ADMISSION, VIEWS}}
+        rights = {b for b in admin.bindings() if b.principal in {ADMISSION, VIEWS, INGRESS}}
     assert rights == access.platform_rights()
-    for stage in (ADMISSION, VIEWS):
+    for stage in (ADMISSION, VIEWS, INGRESS):
         authenticate(platform.endpoints, platform.secrets.read(stage))
 
 

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,11 @@ from confluent_kafka import TopicPartition
 
 from civicbus.errors import Unavailable
 from civicbus.infra import kafka, ports
+from civicbus.names import source_of
+from civicbus.producers.http import intake
+from civicbus.producers.http.events import Asked
+from civicbus.producers.http.receipts import ReceiptId, Receipts
+from civicbus.producers.http.rejections import Kind, Rejected
 from civicbus.producers.publisher import Publisher
 from civicbus.secrets import OPERATOR, Credentials, SecretStore
 from civicbus.settings import Endpoints, secrets_folder
@@ -22,8 +28,9 @@ from civicbus.transport.admin import administration
 from civicbus.transport.clients import confluent_consumer
 from civicbus.transport.resources import TopicSpec
 from support import parts
-from support.changes import end_offset
+from support.changes import Change, end_offset
 from support.samples import permits
+from support.supervision import until
 
 DATASET = permits()
 
@@ -51,7 +58,11 @@ class Broker:
 
     def keys(self) -> list[bytes]:
         """Of every record on the changes topic."""
-        keys: list[bytes] = []
+        return [change.key for change in self.changes()]
+
+    def changes(self) -> list[Change]:
+        """Every record on the changes topic."""
+        changes: list[Change] = []
         with closing(confluent_consumer(self.endpoints, self.credentials, {"group.id": "platform.tests"})) as consumer:
             for number in range(DATASET.partitions):
                 partition = TopicPartition(DATASET.id.changes, number, 0)
@@ -60,9 +71,9 @@ class Broker:
                 found = 0
                 while found < end:
                     batch = consumer.consume(end - found, timeout=10.0)
-                    keys += [message.key() for message in batch]
+                    changes += map(Change, batch)
                     found += len(batch)
-        return keys
+        return changes
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +106,48 @@ def test_changes_wait_for_a_broker_that_hangs_and_for_one_that_was_killed(broker
         publishing.join(60.0)
         assert not publishing.is_alive()
     assert sorted(broker.keys()) == sorted(number.encode() for number in numbers)
+
+
+def test_http_is_told_to_come_again_while_the_broker_hangs_and_nothing_it_repeats_is_published_twice(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "ACKNOWLEDGED_WITHIN_S", 1.0)
+    source = source_of(DATASET.id.department)
+
+    def asked(number: int) -> Asked:
+        data = {"permit_no": f"H{number}"}
+        return Asked(event_id=f"http-{number}", source=source, dataset=DATASET.id, deletion=False, data=data)
+
+    with (
+        Receipts(tmp_path) as receipts,
+        closing(
+            intake.Intake(
+                receipts,
+                lambda dataset: Publisher(broker.endpoints, broker.credentials, dataset, 1),
+                lambda: datetime.now(UTC),
+            )
+        ) as taking,
+    ):
+        datasets = {DATASET.id: DATASET}
+        first = taking.take([asked(0)], datasets)
+        broker.process.send_signal(signal.SIGSTOP)
+        for _ in range(2):
+            with pytest.raises(Rejected) as away:
+                taking.take([asked(0), asked(1)], datasets)
+            assert away.value.kind is Kind.UNAVAILABLE
+        broker.process.send_signal(signal.SIGCONT)
+
+        def taken() -> list[ReceiptId] | None:
+            try:
+                return taking.take([asked(0), asked(1)], datasets)
+            except Rejected:
+                return None
+
+        again = until(taken, "the broker to take changes again")
+        assert again[:1] == first
+    changes = [change for change in broker.changes() if change.key in (b"H0", b"H1")]
+    assert {change.key for change in changes} == {b"H0", b"H1"}
+    assert len({(change.event.id, change.event.sequence, change.value) for change in changes}) == 2
 
 
 def test_a_publisher_that_closes_while_the_broker_hangs_gives_up_in_time_and_says_what(broker, monkeypatch):

@@ -95,6 +95,7 @@ def test_every_poison_is_parked_with_its_bytes_and_the_next_good_change_passes(
         (Reason.TOO_LARGE, b"p", sender.value(ROW | {"id": "p", "note": "x" * 2_000_000}), {}),
         (Reason.TIME_AHEAD, b"p", good, {"ce_time": DAY_AHEAD}),
         (Reason.HEADER_INVALID, b"p", good, {"ce_time": b"yesterday"}),
+        (Reason.HEADER_INVALID, b"p", good, {"ce_time": b"0001-01-01T00:00:00+14:00"}),
         (Reason.HEADER_INVALID, b"p", good, {"ce_sequence": b"-1"}),
         (Reason.HEADER_MISSING, b"p", good, {"ce_sequence": None}),
         (Reason.HEADER_MISSING, b"p", good, {"ce_id": None}),

@@ -13,6 +13,7 @@ from civicbus.infra.access import (
     admission_rights,
     department_rights,
     inbox_rights,
+    ingress_rights,
     plan_rights,
     platform_rights,
     views_rights,
@@ -111,6 +112,15 @@ def test_only_admission_writes_records() -> None:
 
 def test_only_the_views_write_inboxes() -> None:
     assert writers(inbox_topic(TAX, LICENCES)) == {VIEWS}
+
+
+def test_the_ingress_sees_how_far_admission_is_and_no_row() -> None:
+    dataset = DatasetId(TAX, "payers")
+    topics = (dataset.changes, dataset.records, dataset.quarantine, inbox_topic(TAX, LICENCES))
+    for operation in (Operation.READ, Operation.WRITE):
+        assert not any(allows(ingress_rights(), Resource.TOPIC, topic, operation) for topic in topics)
+        assert not allows(ingress_rights(), Resource.GROUP, "platform.admission", operation)
+    assert allows(ingress_rights(), Resource.GROUP, "platform.admission", Operation.DESCRIBE)
 
 
 @pytest.mark.parametrize("topic", [CATALOGUE_TOPIC, AGREEMENTS_TOPIC, SOURCES_TOPIC])

@@ -3,15 +3,17 @@
 import os
 
 import pytest
+from typer.testing import CliRunner
 
+from civicbus.cli.main import app
 from civicbus.errors import ConfigurationError
 from civicbus.infra.desired import Role, add_processes
 from civicbus.infra.plan import Downloads, app_services, endpoints_of, platform_plan
 from civicbus.infra.ports import Ports
 from civicbus.infra.processes import Event, unheard
 from civicbus.names import DepartmentId
-from civicbus.secrets import BROKER, OPERATOR, Credentials, SecretStore
-from civicbus.settings import Settings, process_environment, secrets_folder
+from civicbus.secrets import BROKER, OPERATOR, Credentials, Principal, SecretStore
+from civicbus.settings import IngressSettings, Settings, process_environment, secrets_folder
 
 PORTS = Ports(kafka=1, controller=2, registry=3, postgres=4)
 
@@ -67,10 +69,29 @@ def test_endpoints_are_the_embedded_ones_or_the_external_ones(settings):
 
 def test_each_department_with_an_inbox_has_a_table_process(settings):
     add_processes(settings.home, Role.TABLE, [DepartmentId("market")])
-    services = {service.name: service for service in app_services(settings.home, settings)}
+    services = {service.name: service for service in app_services(settings.home, settings, IngressSettings())}
     assert list(services) == ["admission", "views", "table-market"]
     assert services["table-market"].command[-4:] == ("--department", "market", "--home", str(settings.home))
     assert {service.after for service in services.values()} == {("provisioning", "registry")}
+
+
+def test_the_ingress_runs_with_the_first_key_until_the_last_or_with_an_issuer(settings):
+    SecretStore(secrets_folder(settings.home)).ensure(Principal("market"))
+
+    def ingress(**options):
+        services = app_services(settings.home, settings, IngressSettings(**options))
+        return next((service.environment for service in services if service.name == "ingress"), None)
+
+    def key(*options):
+        result = CliRunner().invoke(app, ["--home", str(settings.home), "ingress", "key", "market", *options])
+        assert result.exit_code == 0, result.output
+
+    assert ingress() is None
+    key()
+    assert ingress(port=8443)["CIVICBUS_INGRESS_PORT"] == "8443"
+    key("--revoke")
+    assert ingress() is None
+    assert ingress(oidc_issuer="https://issuer", oidc_jwks_url="https://issuer/keys") is not None
 
 
 def test_a_password_in_the_environment_is_not_passed_on(monkeypatch):
