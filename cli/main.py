@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from civicbus import __version__
-from civicbus.cli import agreements, catalogue, demo, departments, inbox, platform, publish, quarantine, tables
+from civicbus.cli import agreements, catalogue, demo, departments, folders, inbox, platform, publish, quarantine, tables
 from civicbus.cli.context import Context
 from civicbus.errors import CivicbusError
 
@@ -21,6 +21,7 @@ tables.register(app)
 departments.register(app)
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(agreements.app, name="agreements")
+app.add_typer(folders.app, name="folder")
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(quarantine.app, name="quarantine")
 

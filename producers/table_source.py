@@ -74,6 +74,7 @@ class Outcome:
     ``repeated`` has, for each record that the table names more than once, its rows; the last was used.
     ``resent`` are changes that an earlier run had left; ``waiting`` those that this run leaves to the next.
     ``anew``: the topic is not the one that the journal told of, so every row was sent to it.
+    ``sent_rows`` are the rows behind ``upserts``, ``deleted`` the keys behind ``deletions``.
     """
 
     rows: int = 0
@@ -86,6 +87,8 @@ class Outcome:
     resent: int = 0
     waiting: int = 0
     anew: bool = False
+    sent_rows: tuple[range, ...] = ()
+    deleted: tuple[bytes, ...] = ()
 
     @property
     def refused(self) -> Counter[Reason]:
@@ -154,6 +157,8 @@ class TableSource:
             resent=resent,
             waiting=self._journal.waiting(),
             anew=anew,
+            sent_rows=_ranges(changes.upserts[ROW]),
+            deleted=changes.deletions,
         )
 
     def _encoded(self, judged: Judged) -> Judged:
@@ -232,6 +237,14 @@ def _latest(rows: pl.DataFrame, order_by: Sequence[str]) -> tuple[pl.DataFrame, 
     keyed = ordered.group_by(KEY, maintain_order=True).agg(ROW)
     repeated = keyed.filter(pl.col(ROW).list.len() > 1)[ROW]
     return ordered.unique(KEY, keep="last", maintain_order=True), tuple(map(tuple, repeated.to_list()))
+
+
+def _ranges(rows: pl.Series) -> tuple[range, ...]:
+    """Row numbers as ranges of neighbours, which a file of new rows has one of."""
+    ordered = rows.sort().cast(pl.Int64)
+    first = ordered.filter((ordered.diff() != 1).fill_null(value=True))
+    last = ordered.filter((ordered.diff(-1) != -1).fill_null(value=True))
+    return tuple(range(start, end + 1) for start, end in zip(first, last, strict=True))
 
 
 def _refused_rows(unsendable: Sequence[Unsendable]) -> tuple[RefusedRow, ...]:
