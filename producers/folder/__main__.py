@@ -54,7 +54,7 @@ class FolderProcess:
         """Look and work until ``stop``; after faults, longer and longer between two looks."""
         failures = 0
         while not stop.is_set():
-            fault = self._round(stop)
+            fault = self.look(stop)
             failures = 0 if fault is None else failures + 1
             if fault is None:
                 health.up()
@@ -62,7 +62,7 @@ class FolderProcess:
                 health.down(fault)
             stop.wait(min(LOOK_EVERY_S * 2**failures, _LONGEST_WAIT_S))
 
-    def _round(self, stop: threading.Event) -> str | None:
+    def look(self, stop: threading.Event) -> str | None:
         """Take up what is whole and do what is taken up; returns the first fault that has to be waited out."""
         try:
             place = read_place(self.home, self.department)

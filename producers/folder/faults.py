@@ -22,6 +22,7 @@ class Fault(StrEnum):
     WORKBOOK_DAMAGED = "workbook_damaged"
     WORKBOOK_LOCKED = "workbook_locked"
     WORKBOOK_TOO_LARGE = "workbook_too_large"
+    WORKBOOK_CELLS = "workbook_cells"
     WORKBOOK_UNSAFE = "workbook_unsafe"
     WORKBOOK_NO_SHEET = "workbook_no_sheet"
     ERROR_CELLS = "error_cells"

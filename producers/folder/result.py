@@ -163,7 +163,7 @@ def _reason(language: Language, row: RefusedRow) -> str:
 def _titled(language: Language, dataset: Dataset, name: str) -> str:
     titles = {field.name: field.title for field in dataset.fields}
     title = titles[name].zh if language is Language.ZH else titles[name].en
-    return f"{title} ({name})"
+    return name if title == name else f"{title} ({name})"
 
 
 def _more(language: Language, text: str, count: int) -> Iterator[str]:

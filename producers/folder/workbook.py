@@ -12,6 +12,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from python_calamine import (
@@ -28,6 +29,7 @@ from civicbus.producers.folder.faults import Fault, FileRefused
 PACKED_BYTES = 64 * 2**20
 UNPACKED_BYTES = 512 * 2**20
 RATIO = 200
+CELLS = 20_000_000
 _SMALL_BYTES = 2**20
 _PARTS = 2_000
 _STEP_BYTES = 2**20
@@ -35,8 +37,12 @@ _OVERLAP = 64
 _ENCRYPTED = 0x1
 _OLE = b"\xd0\xcf\x11\xe0"
 _DOCTYPE = re.compile(rb"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
+_MARKUP = (".xml", ".rels", ".vml")
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"<\x00", b"\x00<")
-_ERROR_CELL = re.compile(rb'<c\b(?=[^>]*\bt="e")[^>]*\br="([A-Z]{1,3}[0-9]{1,7})"')
+_REFERENCE = rb"""\br\s*=\s*["']([A-Z]{1,3})?([0-9]{1,7})["']"""
+_REFERENCES = re.compile(_REFERENCE)
+_ERROR_CELLS = re.compile(rb"""<c\b(?=[^>]*\bt\s*=\s*["']e["'])[^>]*""" + _REFERENCE)
+_ERRORS_SHOWN = 10
 
 Cell = int | float | str | bool | dt.time | dt.date | dt.datetime | dt.timedelta
 
@@ -70,8 +76,8 @@ def checked(content: bytes) -> dict[str, tuple[str, ...]]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             parts = archive.infolist()
             _check_directory(parts)
-            found = {part.filename: _error_cells(archive, part) for part in parts}
-            return {name: found.get(place, ()) for name, place in _sheet_parts(archive)}
+            scans = {part.filename: _scanned(archive, part) for part in parts}
+            return {place: tuple(dict.fromkeys(scans[name].errors)) for place, name in _sheet_parts(archive)}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, KeyError, ValueError) as error:
         raise FileRefused(Fault.WORKBOOK_DAMAGED, detail=type(error).__name__) from None
 
@@ -110,18 +116,46 @@ def _leaves(name: str) -> bool:
     return name.startswith("/") or "\\" in name or ":" in name or ".." in PurePosixPath(name).parts
 
 
-def _error_cells(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> tuple[str, ...]:
-    """Unpack a part to its end, so that its size is no lie, and look for entities and for cells with an error."""
-    found: list[str] = []
-    seen = b""
-    is_markup = part.filename.lower().endswith((".xml", ".rels", ".vml"))
+@dataclass(slots=True)
+class _Part:
+    """What is seen of a part while it is unpacked: cells with an error, and how far its rows and columns reach.
+
+    A sheet is a rectangle in memory, so two cells in its corners are enough to fill that.
+    """
+
+    errors: list[str] = field(default_factory=list)
+    columns: int = 0
+    rows: int = 0
+
+    def take(self, markup: bytes) -> None:
+        found = set(_REFERENCES.findall(markup))
+        self.columns = max(self.columns, *(_column(letters) for letters, _ in found), 0)
+        self.rows = max(self.rows, *(int(number) for _, number in found), 0)
+        if len(self.errors) < _ERRORS_SHOWN:
+            self.errors += [(letters + number).decode() for letters, number in _ERROR_CELLS.findall(markup)]
+
+
+def _scanned(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> _Part:
+    """Unpack a part to its end, so that its size is no lie; raises FileRefused where it must not be opened."""
+    scan, before = _Part(), b""
     with archive.open(part) as unpacked:
         while step := unpacked.read(_STEP_BYTES):
-            if is_markup and ((not seen and step.startswith(_WIDE_MARKS)) or _DOCTYPE.search(seen + step)):
+            is_wide = not before and part.filename.lower().endswith(_MARKUP) and step.startswith(_WIDE_MARKS)
+            if is_wide or _DOCTYPE.search(before + step):
                 raise FileRefused(Fault.WORKBOOK_UNSAFE)
-            found += [cell.decode() for cell in _ERROR_CELL.findall(seen + step) if len(found) < 10]
-            seen = step[-_OVERLAP:]
-    return tuple(dict.fromkeys(found))
+            scan.take(before + step)
+            before = step[-_OVERLAP:]
+    if scan.columns * scan.rows > CELLS:
+        raise FileRefused(Fault.WORKBOOK_CELLS, limit=CELLS)
+    return scan
+
+
+def _column(letters: bytes) -> int:
+    """The number of a column: A is 1, AA is 27."""
+    number = 0
+    for letter in letters:
+        number = number * 26 + letter - 64
+    return number
 
 
 def _sheet_parts(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:

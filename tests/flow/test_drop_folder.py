@@ -52,7 +52,7 @@ def test_the_page_followed_literally_ends_in_admitted_changes(platform, running_
         finally:
             process.stop()
     assert "3 rows: 3 new or changed, 0 deleted, 0 unchanged, 0 refused" in said
-    assert "Height m (height_m): the value does not fit the field's type" in said
+    assert "height_m): the value does not fit the field's type" in said
     owned = described(platform, tmp_path / "my_catalogue", name)
     rows = {key.decode(): owned.row(change) for key, change in latest(owned.changes()).items()}
     assert rows["T0003"] is None
