@@ -66,13 +66,17 @@ class Job:
         time = datetime.strptime(self.folder.name.partition("_")[0], _STAMP).replace(tzinfo=UTC)
         return Arrival(file=self.file.name, time=time)
 
+    @property
+    def _root(self) -> Path:
+        return self.folder.parents[1]
+
     def beside(self, *names: str) -> str:
         """The first of these names that the dropped file has not itself."""
         return next(name for name in names if name != self.file.name)
 
     def content(self, limit_bytes: int) -> bytes:
         """All bytes of the file; raises FileRefused where it is none or too large, Moved where it is written to."""
-        with _within(self.folder), _opened(self.file) as file:
+        with _within(self._root), _opened(self.file) as file:
             before = os.fstat(file)
             if not stat.S_ISREG(before.st_mode):
                 raise FileRefused(Fault.NO_FILE)
@@ -88,7 +92,7 @@ class Job:
     def write(self, name: str, content: bytes) -> None:
         """Put a file beside the dropped one, whole or not at all, in the place of whatever has the name."""
         draft = self.folder / _DRAFT
-        with _within(self.folder):
+        with _within(self._root):
             draft.unlink(missing_ok=True)
             with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o660), "wb") as file:
                 file.write(content)
@@ -98,8 +102,8 @@ class Job:
 
     def finish(self, end: End) -> None:
         """Move the file and its results to where they stay."""
-        with _within(self.folder):
-            self.folder.rename(self.folder.parents[1] / end / self.folder.name)
+        with _within(self._root):
+            self.folder.rename(self._root / end / self.folder.name)
 
 
 class Desk:
@@ -167,10 +171,10 @@ def _opened(path: Path) -> Iterator[int]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         raise Moved from None
-    except OSError as error:
+    except OSError:
         if path.is_symlink() or not path.is_file():
             raise FileRefused(Fault.NO_FILE) from None
-        raise Unavailable(f"{path} cannot be read: {error.strerror}") from None
+        raise
     try:
         yield descriptor
     finally:
@@ -179,7 +183,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 @contextmanager
 def _within(folder: Path) -> Iterator[None]:
-    """Faults of the disk are waited out."""
+    """Faults of the disk are waited out; they name the drop folder and no file, whose name may be somebody's."""
     try:
         yield
     except OSError as error:

@@ -31,7 +31,7 @@ class Arrival:
 class Published:
     """What became of a file that was read.
 
-    ``kept_out`` are rows that were sent and break a rule of the catalogue, so that admission parks them.
+    ``kept_out`` has every rule of the catalogue that a row which can be sent breaks, so that admission parks it.
     ``twin`` is the file of the same bytes that came before; ``resumed`` says that the work was interrupted.
     """
 
@@ -104,7 +104,7 @@ def _happened(language: Language, published: Published) -> Iterator[str]:
         deletions=outcome.deletions,
         unchanged=outcome.unchanged,
         refused=len(outcome.refused_rows),
-        kept_out=len(published.kept_out),
+        kept_out=len({row.row for row in published.kept_out}),
     )
     if published.resumed:
         yield _result(language, "resumed", changes=outcome.resent)
@@ -135,7 +135,7 @@ def _sent(language: Language, outcome: Outcome) -> Iterator[str]:
 def _refused(language: Language, dataset: Dataset, title: str, rows: Sequence[RefusedRow]) -> Iterator[str]:
     if not rows:
         return
-    yield _result(language, title, count=len(rows))
+    yield _result(language, title, count=len({row.row for row in rows}))
     for row in rows[:SHOWN]:
         reason = _reason(language, row)
         if row.field is None:

@@ -153,7 +153,7 @@ def _count(dataset: Dataset, outcome: Outcome, kept_out: tuple[RefusedRow, ...])
         "deleted": outcome.deletions,
         "unchanged": outcome.unchanged,
         "refused": len(outcome.refused_rows),
-        "kept_out": len(kept_out),
+        "kept_out": len({row.row for row in kept_out}),
     }
     for name, count in counts.items():
         ROWS.labels(str(dataset.id), name).inc(count)

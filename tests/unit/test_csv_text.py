@@ -38,7 +38,7 @@ def outer(rows: list[list[str]] | None) -> list[list[str]] | None:
     return None if rows is None else [[row[0], row[2]] if len(row) == 3 else row for row in rows]
 
 
-@settings(deadline=None, max_examples=1500)
+@settings(deadline=None, max_examples=800)
 @given(st.text('a1é,;\t"\r\n \0\ufeff', max_size=40), SEPARATORS)
 @example('a"b,c,"d"\n', ",")
 @example('"","""",""""""\n', ",")
