@@ -51,15 +51,16 @@ class FolderProcess:
         return f"folder-{self.department}"
 
     def run(self, stop: threading.Event, health: Health) -> None:
-        """Look and work until ``stop``; after faults, longer and longer between two looks."""
+        """Look and work until ``stop``; after faults, longer and longer between two looks.
+
+        What one department waits for is told, but leaves the process ready: with one that is not, the supervisor
+        would not let the platform start.
+        """
         failures = 0
         while not stop.is_set():
             fault = self.look(stop)
             failures = 0 if fault is None else failures + 1
-            if fault is None:
-                health.up()
-            else:
-                health.down(fault)
+            health.up("running" if fault is None else f"waits: {fault}")
             stop.wait(min(LOOK_EVERY_S * 2**failures, _LONGEST_WAIT_S))
 
     def look(self, stop: threading.Event) -> str | None:

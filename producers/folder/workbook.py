@@ -29,7 +29,7 @@ from civicbus.producers.folder.faults import Fault, FileRefused
 PACKED_BYTES = 64 * 2**20
 UNPACKED_BYTES = 512 * 2**20
 RATIO = 200
-CELLS = 20_000_000
+CELLS = 10_000_000
 _SMALL_BYTES = 2**20
 _PARTS = 2_000
 _STEP_BYTES = 2**20

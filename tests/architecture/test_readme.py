@@ -44,6 +44,7 @@ SHOWS = {
 FOLLOWED = {
     "README.md": "tests/architecture/test_readme.py",
     "README.zh.md": "tests/architecture/test_readme.py",
+    "docs/drop-folder.md": "tests/flow/test_drop_folder.py",
     "docs/publish.md": "tests/flow/test_publish_page.py",
 }
 STANDS_IN = "civicbus demo --data records --seconds 0"

