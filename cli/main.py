@@ -15,6 +15,7 @@ from civicbus.cli import (
     catalogue,
     demo,
     departments,
+    folders,
     inbox,
     ingress,
     outbox,
@@ -35,6 +36,7 @@ tables.register(app)
 departments.register(app)
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(agreements.app, name="agreements")
+app.add_typer(folders.app, name="folder")
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(ingress.app, name="ingress")
 app.add_typer(quarantine.app, name="quarantine")

@@ -9,7 +9,10 @@ from civicbus.infra import postgres
 from civicbus.infra.lock import home_lock, lock_file
 
 # Everything that civicbus keeps in a home, by name; the lock goes last.
-FOLDERS = ("kafka", "registry", "postgres", "run", "logs", "secrets", "sources", "ingress", "prometheus", "cache")
+FOLDERS = (
+    *("kafka", "registry", "postgres", "connect", "run", "logs", "secrets", "prometheus", "cache"),
+    *("sources", "folders", "captures", "ingress"),
+)
 FILES = ("endpoints.json", "ports.json", "processes.json", "services.json", "services.lock", "postgres.place")
 # What a kill in the middle of a replacement leaves.
 DRAFTS = ("endpoints.new", "ports.new", ".processes.json.new", ".services.json.new")

@@ -7,9 +7,7 @@ few or too many cells are set apart and the others go on.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,11 +15,11 @@ from pathlib import Path
 import polars as pl
 
 from civicbus.errors import CheckFailed, ConfigurationError
+from civicbus.producers.csv_text import BYTE_ORDER_MARK, CsvText
 from civicbus.schemas.datasets import Dataset
 
 FIRST_ROW = 2
 ROW = "civicbus:row"
-_CELL_CHARACTERS = 8 * 2**20
 _BLOCK_ROWS = 50_000
 
 
@@ -47,57 +45,68 @@ def read_csv(path: Path, dataset: Dataset) -> Table:
 
     Raises ConfigurationError naming the line where the file cannot be read, CheckFailed naming its columns.
     """
-    with _rows(path) as rows:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+    return from_text(CsvText(origin=str(path), content=content.removeprefix(BYTE_ORDER_MARK)), dataset)
+
+
+def from_text(text: CsvText, dataset: Dataset) -> Table:
+    """A CSV text that was read already; raises as ``read_csv`` does."""
+    with text.rows() as rows:
         header = next(rows, [])
-        fields = _fields(path, header, dataset)
-        return _table(rows, header, fields)
+        fields = _fields(text.origin, header, dataset)
+        columns = text.columns(fields)
+        if columns is None:
+            return _table(rows, header, fields)
+    return Table(frame=_numbered(_nulls(columns)), unknown=_unknown(header, fields))
+
+
+def from_rows(rows: Iterator[list[str]], origin: str, dataset: Dataset) -> Table:
+    """Rows of texts, the header first, one without cells being none; raises CheckFailed naming its columns."""
+    header = next(rows, [])
+    return _table(rows, header, _fields(origin, header, dataset))
 
 
 def from_frame(frame: pl.DataFrame, dataset: Dataset) -> Table:
     """A frame whose columns are named as a file's would be; raises CheckFailed naming its columns."""
-    fields = _fields(None, frame.columns, dataset)
+    fields = _fields("the frame", frame.columns, dataset)
     named = frame.select(
         pl.col(column).alias(field) for column, field in zip(frame.columns, fields, strict=True) if field
     )
     return Table(frame=_numbered(named), unknown=_unknown(frame.columns, fields))
 
 
-@contextmanager
-def _rows(path: Path) -> Iterator[Iterator[list[str]]]:
-    limit = csv.field_size_limit(_CELL_CHARACTERS)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            try:
-                yield reader
-            except csv.Error as error:
-                raise ConfigurationError(
-                    f"{path}, line {reader.line_num}: {error}", mend="correct the quotes there; nothing was published"
-                ) from None
-            except UnicodeDecodeError:
-                raise ConfigurationError(
-                    f"{path}, after line {reader.line_num}: this is not UTF-8", mend="save the file as UTF-8"
-                ) from None
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
-    finally:
-        csv.field_size_limit(limit)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gaps:
+    """What keeps a header from being the dataset's: fields that no column fills, and fields that two fill."""
+
+    lacking: tuple[str, ...]
+    doubled: tuple[str, ...]
 
 
-def _fields(path: Path | None, header: Sequence[str], dataset: Dataset) -> list[str | None]:
-    """The field of each column, None where there is none; raises CheckFailed with every fault of the header."""
+def gaps(header: Sequence[str], dataset: Dataset) -> Gaps:
+    """Columns are found by any name that the catalogue gives their field, spaces around it aside."""
+    fields = _named_fields(header, dataset)
+    return Gaps(
+        lacking=tuple(field for field in dataset.schema.field_names if field not in fields),
+        doubled=tuple(sorted({field for field in fields if field is not None and fields.count(field) > 1})),
+    )
+
+
+def _named_fields(header: Sequence[str], dataset: Dataset) -> list[str | None]:
     names = dataset.columns()
-    fields = [names.get(column.strip()) for column in header]
+    return [names.get(column.strip()) for column in header]
+
+
+def _fields(origin: str, header: Sequence[str], dataset: Dataset) -> list[str | None]:
+    """The field of each column, None where there is none; raises CheckFailed with every fault of the header."""
+    fields, found = _named_fields(header, dataset), gaps(header, dataset)
     unknown = ", ".join(repr(column) for column in _unknown(header, fields))
     hint = f"; no field is called {unknown}" if unknown else ""
-    findings = [
-        f"{path or 'the frame'}, header: no column fills the field {field}{hint}"
-        for field in dataset.schema.field_names
-        if field not in fields
-    ] + [
-        f"{path or 'the frame'}, header: two columns fill the field {field}"
-        for field in sorted({field for field in fields if field is not None and fields.count(field) > 1})
-    ]
+    findings = [f"{origin}, header: no column fills the field {field}{hint}" for field in found.lacking]
+    findings += [f"{origin}, header: two columns fill the field {field}" for field in found.doubled]
     if findings:
         raise CheckFailed(f"the columns are not those of {dataset.id}; nothing was published:", findings)
     return fields
@@ -128,8 +137,11 @@ def _table(rows: Iterator[list[str]], header: Sequence[str], fields: Sequence[st
 def _frame(whole: Sequence[tuple[int, list[str]]], fields: Sequence[str | None]) -> pl.DataFrame:
     columns = list(zip(*(cells for _, cells in whole), strict=True)) or [()] * len(fields)
     texts = {field: pl.Series(column, dtype=pl.String) for field, column in zip(fields, columns, strict=True) if field}
-    frame = pl.DataFrame(texts).with_columns(pl.when(pl.all() != "").then(pl.all()))
-    return frame.with_columns(pl.Series(ROW, [row for row, _ in whole], dtype=pl.UInt32))
+    return _nulls(pl.DataFrame(texts)).with_columns(pl.Series(ROW, [row for row, _ in whole], dtype=pl.UInt32))
+
+
+def _nulls(texts: pl.DataFrame) -> pl.DataFrame:
+    return texts.with_columns(pl.when(pl.all() != "").then(pl.all()))
 
 
 def _named(header: Sequence[str], fields: Sequence[str | None], cells: Sequence[str]) -> dict[str, str | None]:

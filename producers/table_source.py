@@ -35,7 +35,6 @@ from civicbus.schemas.codec.frame import header
 from civicbus.schemas.datasets import Dataset, SequenceRule
 
 BLOCK_CHANGES = 5_000
-_VALUE = "civicbus:value"
 
 
 class Outlet(Protocol):
@@ -75,6 +74,7 @@ class Outcome:
     ``repeated`` has, for each record that the table names more than once, its rows; the last was used.
     ``resent`` are changes that an earlier run had left; ``waiting`` those that this run leaves to the next.
     ``anew``: the topic is not the one that the journal told of, so every row was sent to it.
+    ``sent_rows`` are the rows behind ``upserts``, ``deleted`` the keys behind ``deletions``.
     """
 
     rows: int = 0
@@ -87,6 +87,8 @@ class Outcome:
     resent: int = 0
     waiting: int = 0
     anew: bool = False
+    sent_rows: tuple[range, ...] = ()
+    deleted: tuple[bytes, ...] = ()
 
     @property
     def refused(self) -> Counter[Reason]:
@@ -139,10 +141,11 @@ class TableSource:
         resent = self._send()
         if self._journal.waiting():
             return Outcome(resent=resent, waiting=self._journal.waiting(), anew=anew)
-        judged = self._encoded(judge(table, self._dataset))
+        read = judge(table, self._dataset)
+        judged = self._hashed(read)
         latest, repeated = _latest(judged.sendable, self._dataset.order_by)
         changes = difference(self._journal.published(), latest, judged.held if full else None)
-        self._plan(changes, judged.unsendable, full)
+        self._plan(changes, read.sendable, judged.unsendable, full)
         self._send()
         return Outcome(
             rows=table.frame.height + len(table.misread),
@@ -155,37 +158,48 @@ class TableSource:
             resent=resent,
             waiting=self._journal.waiting(),
             anew=anew,
+            sent_rows=_ranges(changes.upserts[ROW]),
+            deleted=changes.deletions,
         )
 
-    def _encoded(self, judged: Judged) -> Judged:
-        """The sendable rows with their value and a hash of schema and bytes; the too large ones are unsendable."""
-        schema = self._dataset.schema
-        columns = judged.sendable.select(schema.field_names).to_arrow().cast(arrow_schema(schema))
-        bodies = [body for batch in columns.to_batches(BLOCK_CHANGES) for body in self._codec.encode(batch)]
-        written_as = bytes.fromhex(schema.fingerprint)
-        rows = judged.sendable.select(
-            KEY,
-            ROW,
-            *self._dataset.order_by,
-            pl.Series(_VALUE, [self._frame + body for body in bodies], dtype=pl.Binary),
-            pl.Series(HASH, [hashlib.sha256(written_as + body).digest() for body in bodies], dtype=pl.Binary),
-        )
-        fits = pl.col(_VALUE).bin.size() <= self._dataset.max_bytes
-        large = judged.sendable.filter(rows.select(~fits).to_series())
+    def _hashed(self, judged: Judged) -> Judged:
+        """The sendable rows with a hash of schema and bytes for their fields; the too large ones are unsendable.
+
+        The bytes are made again for the rows that are sent: those of a whole file would take more memory than it.
+        """
+        written_as = bytes.fromhex(self._dataset.schema.fingerprint)
+        longest = self._dataset.max_bytes - len(self._frame)
+        hashes: list[bytes] = []
+        fitting: list[bool] = []
+        for body in self._bodies(judged.sendable):
+            hashes.append(hashlib.sha256(written_as + body).digest())
+            fitting.append(len(body) <= longest)
+        fits = pl.Series(fitting, dtype=pl.Boolean)
+        rows = judged.sendable.select(KEY, ROW, *self._dataset.order_by, pl.Series(HASH, hashes, dtype=pl.Binary))
+        large = judged.sendable.filter(~fits)
         return Judged(
             sendable=rows.filter(fits),
             unsendable=(*judged.unsendable, *_too_large(large.drop(KEY))),
             held=judged.held | frozenset(large[KEY]),
         )
 
-    def _plan(self, changes: Difference, unsendable: Sequence[Unsendable], full: bool) -> None:
+    def _bodies(self, rows: pl.DataFrame) -> Iterator[bytes]:
+        """The bytes of every row, some thousands in memory at a time."""
+        schema = arrow_schema(self._dataset.schema)
+        for block in rows.select(self._dataset.schema.field_names).iter_slices(BLOCK_CHANGES):
+            for batch in block.to_arrow().cast(schema).to_batches():
+                yield from self._codec.encode(batch)
+
+    def _plan(self, changes: Difference, rows: pl.DataFrame, unsendable: Sequence[Unsendable], full: bool) -> None:
         reports = {_report_hash(row): row for row in unsendable}
         reported = self._journal.reported()
         new = [(row_hash, row) for row_hash, row in reports.items() if row_hash not in reported]
         forget = reported - reports.keys() if full else ()
-        self._journal.plan(self._planned(changes, new), forget)
+        self._journal.plan(self._planned(changes, rows, new), forget)
 
-    def _planned(self, changes: Difference, reports: Iterable[tuple[bytes, Unsendable]]) -> Iterator[Planned]:
+    def _planned(
+        self, changes: Difference, rows: pl.DataFrame, reports: Iterable[tuple[bytes, Unsendable]]
+    ) -> Iterator[Planned]:
         """Every change of a run with its event: the reports, the upserts, the deletions."""
         ids, now = event_ids(), datetime.now(UTC)
         sequences = count(next_sequence(self._journal.last_sequence(), self._outlet.sequence_now()))
@@ -204,8 +218,10 @@ class TableSource:
         for row_hash, row in reports:
             change = Change(event=event(upsert, False), key=None, value=report_of(row.cells), refusal=row.refusal)
             yield Planned(change=change, row_hash=row_hash)
-        for key, value, row_hash in changes.upserts.select(KEY, _VALUE, HASH).iter_rows():
-            yield Planned(change=Change(event=event(upsert, sequenced), key=key, value=value), row_hash=row_hash)
+        bodies = self._bodies(changes.upserts.select(ROW).join(rows, on=ROW, how="left", maintain_order="left"))
+        for (key, row_hash), body in zip(changes.upserts.select(KEY, HASH).iter_rows(), bodies, strict=True):
+            change = Change(event=event(upsert, sequenced), key=key, value=self._frame + body)
+            yield Planned(change=change, row_hash=row_hash)
         for key in changes.deletions:
             yield Planned(change=Change(event=event(deletion, sequenced), key=key, value=None))
 
@@ -233,6 +249,14 @@ def _latest(rows: pl.DataFrame, order_by: Sequence[str]) -> tuple[pl.DataFrame, 
     keyed = ordered.group_by(KEY, maintain_order=True).agg(ROW)
     repeated = keyed.filter(pl.col(ROW).list.len() > 1)[ROW]
     return ordered.unique(KEY, keep="last", maintain_order=True), tuple(map(tuple, repeated.to_list()))
+
+
+def _ranges(rows: pl.Series) -> tuple[range, ...]:
+    """Row numbers as ranges of neighbours, which a file of new rows has one of."""
+    ordered = rows.sort().cast(pl.Int64)
+    first = ordered.filter((ordered.diff() != 1).fill_null(value=True))
+    last = ordered.filter((ordered.diff(-1) != -1).fill_null(value=True))
+    return tuple(range(start, end + 1) for start, end in zip(first, last, strict=True))
 
 
 def _refused_rows(unsendable: Sequence[Unsendable]) -> tuple[RefusedRow, ...]:

@@ -46,6 +46,7 @@ FOLLOWED = {
     "README.zh.md": "tests/architecture/test_readme.py",
     "docs/outbox.md": "tests/flow/test_outbox_page.py",
     "docs/capture.md": "tests/flow/test_capture_page.py",
+    "docs/drop-folder.md": "tests/flow/test_drop_folder.py",
     "docs/publish.md": "tests/flow/test_publish_page.py",
     "docs/http.md": "tests/flow/test_http.py",
 }
