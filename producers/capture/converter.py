@@ -92,10 +92,7 @@ class Converter:
             event = event_of(record.value)
             if event is not None:
                 now = self._take(event, replace(now, position=record.offset))
-            now = replace(now, position=record.offset + 1)
-            if len(self._lot) >= _LOT:
-                self._settle(now)
-        self._settle(now)
+        self._settle(replace(now, position=records[-1].offset + 1) if records else now)
 
     def _take(self, event: Event, now: Standing) -> Standing:
         """Make an event's changes; returns how the capture stands behind it."""

@@ -18,7 +18,7 @@ UNAVAILABLE = "__civicbus_value_is_not_in_the_log"
 
 Columns = Mapping[str, JsonValue]
 
-_UNAVAILABLE_BYTES = base64.b64encode(UNAVAILABLE.encode()).decode()
+_STANDING_IN = frozenset({UNAVAILABLE, base64.b64encode(UNAVAILABLE.encode()).decode()})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SNAPSHOT = "Initial Snapshot"
 _COMPLETED = "COMPLETED"
@@ -128,7 +128,7 @@ def generation_of(name: str) -> int:
 
 def is_unavailable(value: JsonValue) -> bool:
     """Whether this only stands for a value; it does so in text, in bytes and in arrays."""
-    return value in (UNAVAILABLE, _UNAVAILABLE_BYTES, [UNAVAILABLE])
+    return value in _STANDING_IN if isinstance(value, str) else value == [UNAVAILABLE]
 
 
 def _change_of(record: _Record) -> Event | None:
