@@ -144,7 +144,7 @@ class Outgoing:
         self, *, key: bytes | None, value: bytes | None, headers: Headers, event_id: str, sequence: int | None
     ) -> Receipt:
         """Hand a record over, waiting while too much is on its way; raises what failed before it."""
-        size = _OVERHEAD_BYTES + len(key or b"") + len(value or b"")
+        size = size_of(key, value)
         with self._sending:
             self._make_room(size)
             try:
@@ -229,6 +229,11 @@ class Outgoing:
                 failed.append((receipt, failure))
         if failed:
             raise _undelivered([receipt for receipt, _ in failed], failed[0][1])
+
+
+def size_of(key: bytes | None, value: bytes | None) -> int:
+    """How much of ``in_flight_bytes`` a record takes."""
+    return _OVERHEAD_BYTES + len(key or b"") + len(value or b"")
 
 
 def _quieten() -> None:
