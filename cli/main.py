@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from civicbus import __version__
-from civicbus.cli import agreements, catalogue, demo, departments, inbox, platform, publish, quarantine, tables
+from civicbus.cli import (
+    agreements,
+    catalogue,
+    demo,
+    departments,
+    inbox,
+    platform,
+    publish,
+    quarantine,
+    sandbox,
+    schemas,
+    tables,
+)
 from civicbus.cli.context import Context
 from civicbus.errors import CivicbusError
 
@@ -20,6 +32,8 @@ publish.register(app)
 tables.register(app)
 departments.register(app)
 app.add_typer(catalogue.app, name="catalogue")
+app.add_typer(schemas.app, name="schemas")
+app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(agreements.app, name="agreements")
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(quarantine.app, name="quarantine")
