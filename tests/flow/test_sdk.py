@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,10 +17,13 @@ import pytest
 
 from civicbus.events import SEQUENCE
 from civicbus.infra.processes import Snapshot
+from civicbus.names import DatasetId, department_id
+from civicbus.schemas.catalogue_files import load_catalogue
 from civicbus.schemas.codec.frame import unframe
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.datasets import Dataset
-from support.platform import Platform
+from support.platform import Platform, unique
+from support.quick_starts import followed, withdrawn
 from support.spooling_program import RECORDS, WORDS, row
 from support.stages import everything, new_dataset, parked, wait_for
 
@@ -115,3 +119,23 @@ def test_a_program_killed_five_times_and_the_broker_once_loses_nothing_and_says_
     sequences = [(record.key, dict(record.headers)[SEQUENCE]) for record in records]
     assert len(sequences) == len(set(sequences))
     assert {row["word"] for row in arrived().values()} >= set(WORDS)
+
+
+@pytest.fixture
+def name(platform: Platform, tmp_path: Path) -> Iterator[str]:
+    with withdrawn(platform, tmp_path):
+        yield unique("gardens")
+
+
+def test_the_page_followed_literally_ends_in_admitted_records(platform, running_admission, name, tmp_path):
+    done = followed("sdk.md", platform, name, tmp_path)
+    assert re.search(r"Position\(partition=\d, offset=0\)", done.stdout)
+    assert "20 rows: 20 would be admitted, 0 refused" in done.stdout
+    assert "1 passed" in done.stdout
+    dataset = load_catalogue(tmp_path / "my_catalogue").datasets[DatasetId(department_id(name), "trees")]
+    keys = {f"T{number:04}" for number in range(3, 104)}
+    wait_for(
+        "every tree of the page",
+        lambda: {record.key.decode() for record in everything(platform, dataset.id.records)} == keys or None,
+    )
+    assert parked(platform, dataset) == []
