@@ -66,6 +66,16 @@ class HeldFile:
             if self.database.in_transaction:
                 self.database.execute("ROLLBACK")
 
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """A transaction that reaches the disk with the next one: the death of the machine may undo it, no other."""
+        self.database.execute("PRAGMA synchronous = NORMAL")
+        try:
+            with self.transaction():
+                yield
+        finally:
+            self.database.execute("PRAGMA synchronous = FULL")
+
     def _take(self, tables: str) -> None:
         try:
             self.database.execute("PRAGMA locking_mode = EXCLUSIVE")

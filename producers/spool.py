@@ -116,8 +116,12 @@ class Spool:
         return found
 
     def settle(self, changes: Sequence[tuple[int, Spooled]]) -> None:
-        """Forget changes that the broker has, or never takes."""
-        with self._file.transaction():
+        """Forget changes that the broker has, or never takes.
+
+        It is not worth a write to the disk of its own: where the machine's death undoes it, they are sent again, and
+        admission drops them, or parks one as stale whose record has a newer version by then.
+        """
+        with self._file.following():
             self._file.database.executemany("DELETE FROM pending WHERE position = ?", _positions(changes))
             self._file.put("last_sequence", f"{self.last_sequence:020}")
         self.count -= len(changes)

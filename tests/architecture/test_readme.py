@@ -45,6 +45,7 @@ FOLLOWED = {
     "README.md": "tests/architecture/test_readme.py",
     "README.zh.md": "tests/architecture/test_readme.py",
     "docs/publish.md": "tests/flow/test_publish_page.py",
+    "docs/sdk.md": "tests/flow/test_sdk.py",
 }
 STANDS_IN = "civicbus demo --data records --seconds 0"
 

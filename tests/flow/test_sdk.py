@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from civicbus.cli.main import app
 from civicbus.events import SEQUENCE
 from civicbus.infra.processes import Snapshot
 from civicbus.names import DatasetId, department_id
@@ -22,6 +24,9 @@ from civicbus.schemas.catalogue_files import load_catalogue
 from civicbus.schemas.codec.frame import unframe
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.datasets import Dataset
+from civicbus.secrets import principal_of
+from support.entries import DEPARTMENT, ENTRY, write_catalogue
+from support.entries import SCHEMA as SCHEMA_OF_TREES
 from support.platform import Platform, unique
 from support.quick_starts import followed, withdrawn
 from support.spooling_program import RECORDS, WORDS, row
@@ -38,7 +43,7 @@ SCHEMA = json.dumps(
         ],
     }
 )
-VERSIONS = 6_000
+VERSIONS = 3_000
 KILLS = 5
 
 
@@ -139,3 +144,20 @@ def test_the_page_followed_literally_ends_in_admitted_records(platform, running_
         lambda: {record.key.decode() for record in everything(platform, dataset.id.records)} == keys or None,
     )
     assert parked(platform, dataset) == []
+
+
+def test_a_department_without_credentials_is_given_them_with_its_generated_records(platform, tmp_path):
+    new = unique("parks")
+    catalogue = write_catalogue(
+        tmp_path / "catalogue",
+        entry=ENTRY.replace("parks.", f"{new}."),
+        schema=SCHEMA_OF_TREES.replace("civicbus.parks", f"civicbus.{new}"),
+        department=DEPARTMENT.replace("id: parks", f"id: {new}"),
+    )
+    (catalogue / "parks").rename(catalogue / new)
+    words = ["--home", platform.home, "sandbox", "make", new, "--into", tmp_path / "made", "--catalogue", catalogue]
+    for said in ("user, rights and database are made", "its secret is in"):
+        done = CliRunner().invoke(app, [str(word) for word in words])
+        assert (done.exit_code, said in done.output) == (0, True), done.output
+    assert platform.secrets.read(principal_of(department_id(new)))
+    assert (tmp_path / "made" / f"generated.{new}.trees.csv").exists()

