@@ -17,6 +17,7 @@ from civicbus.producers.held import HeldFile
 
 VERSION = "spool 1"
 _OVERHEAD_BYTES = 64
+_BLOCK_BYTES = 8 * 2**20
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS pending (
@@ -100,19 +101,23 @@ class Spool:
     def first(self, limit: int) -> list[tuple[int, Spooled]]:
         """The first changes in their order, each with its position, up to the first that repeats a record's key.
 
+        At least one where there is any, and beyond that no more than the memory should hold at once.
+
         A second version of a record is not sent before the first is settled: sent again after a kill, the first
         would be stale, and admission would park it.
         """
         found: list[tuple[int, Spooled]] = []
         keys: set[bytes] = set()
+        left = _BLOCK_BYTES
         for position, event_id, sequence, key, value, headers in self._file.database.execute(_SELECT, (limit,)):
-            if key in keys:
+            if key in keys or left <= 0:
                 break
             if key is not None:
                 keys.add(key)
             number = None if sequence is None else int(sequence)
             change = Spooled(event_id=event_id, sequence=number, key=key, value=value, headers=headers)
             found.append((position, change))
+            left -= change.size
         return found
 
     def settle(self, changes: Sequence[tuple[int, Spooled]]) -> None:

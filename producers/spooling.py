@@ -53,6 +53,8 @@ class Spooling:
         change = Spooled(event_id=event_id, sequence=sequence, key=key, value=value, headers=texts)
         receipt = Promise(event_id, sequence)
         with self._news:
+            if self._closing:
+                raise Unavailable("the publisher is closed", mend="open another one with the spool")
             self._raise_failed()
             self._make_room(change.size)
             self._receipts[self._spool.append(change)] = receipt
@@ -77,7 +79,7 @@ class Spooling:
     def close(self) -> None:
         """Bring to the broker what it takes now, and leave the rest in the spool; raises what failed for good."""
         with self._news:
-            self._news.wait_for(lambda: self._spool.count == 0 or not self._flows(), DELIVERY_S)
+            self._news.wait_for(lambda: self._spool.count == 0 or not self._flows() or self._closing, DELIVERY_S)
         self.give_up()
         with self._news:
             self._raise_failed()

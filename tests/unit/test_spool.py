@@ -22,6 +22,7 @@ from civicbus.producers.publisher import Publisher
 from civicbus.producers.spool import Spool, Spooled
 from civicbus.producers.spooling import Spooling
 from civicbus.reasons import Reason
+from civicbus.schemas.datasets import SequenceRule
 from civicbus.settings import Endpoints
 from civicbus.testing import FakeBus
 from civicbus.transport.outgoing import Position
@@ -286,6 +287,36 @@ def test_whatever_happens_between_the_records_are_those_that_were_meant_and_noth
     assert bus.parked(DATASET) == []
     sent = [(one.key, one.event.sequence) for one in bus.changes(DATASET)]
     assert [version for _, version in dict.fromkeys(sent)] == list(range(1, len(history) + 1))
+
+
+def test_no_more_than_the_memory_should_hold_is_read_at_once_and_at_least_one_change(place):
+    spool = Spool(place, PERMITS)
+    for number in range(6):
+        value = b"v" * 3 * 2**20
+        spool.append(Spooled(event_id=str(number), sequence=None, key=b"%d" % number, value=value, headers="[]"))
+    assert [change.event_id for _, change in spool.first(100)] == ["0", "1", "2"]
+    spool.close()
+
+
+def test_a_publisher_that_was_closed_takes_nothing_and_may_be_closed_again(bus, place):
+    publisher = bus.publisher(DATASET, spool=place)
+    publisher.close()
+    publisher.close()
+    with pytest.raises(Unavailable, match="closed"):
+        publisher.upsert(permit("A"))
+
+
+def test_a_dataset_without_sequences_is_spooled_alike(place):
+    unused = permits(sequence=SequenceRule.UNUSED)
+    bus = FakeBus(unused)
+    bus.go_away()
+    with bus.publisher(unused, spool=place) as publisher:
+        for status in ("new", "approved", "new"):
+            assert publisher.upsert(permit("A", status)).sequence is None
+        bus.come_back()
+        publisher.flush()
+    assert [one.row["status"] for one in bus.changes(unused)] == ["new", "approved", "new"]
+    assert bus.records(unused)["A"]["status"] == "new"
 
 
 def test_a_file_of_another_dataset_or_kind_is_refused(place):
