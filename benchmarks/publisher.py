@@ -1,6 +1,6 @@
-"""The Publisher against a plain kafka-python producer with the same settings and bytes, on a running platform.
+"""The publishers against a plain kafka-python producer with the same settings and bytes, on a running platform.
 
-    python benchmarks/publisher.py --home .civicbus
+    python -m benchmarks.publisher --home .civicbus
 
 Prints changes a second and the process's CPU microseconds for each, in turns, because machines have moods.
 """
@@ -8,24 +8,30 @@ Prints changes a second and the process's CPU microseconds for each, in turns, b
 from __future__ import annotations
 
 import argparse
+import asyncio
 import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from civicbus.events import ChangeEvent, Headers, upserted
 from civicbus.infra.provision import provision_dataset
 from civicbus.names import DatasetId, DepartmentId, source_of
+from civicbus.producers.async_publisher import AsyncPublisher
 from civicbus.producers.publisher import Publisher
+from civicbus.producers.spool import Spool
+from civicbus.producers.spooling import Spooling
 from civicbus.schemas.catalogue_files import load_catalogue, shipped_catalogue
 from civicbus.schemas.codec.frame import frame
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.datasets import Dataset
 from civicbus.secrets import OPERATOR, SecretStore
 from civicbus.settings import Endpoints, secrets_folder
-from civicbus.transport.outgoing import OPTIONS
+from civicbus.transport.outgoing import OPTIONS, Outgoing
 from civicbus.transport.python_clients import python_producer
 
 Row = dict[str, object]
@@ -74,7 +80,7 @@ class Benchmark:
         producer.close()
 
     def publisher(self) -> None:
-        with Publisher(self._endpoints, self._credentials, self._dataset, 1) as publisher:
+        with self._connected() as publisher:
             publisher.upsert(self._rows[0]).result(30)
 
             def send() -> None:
@@ -83,6 +89,34 @@ class Benchmark:
                 publisher.flush()
 
             self._measure("Publisher", send)
+
+    def awaited(self) -> None:
+        async def send() -> None:
+            for row in self._rows:
+                await publisher.upsert(row)
+            await publisher.flush()
+
+        with asyncio.Runner() as runner, self._connected() as connected:
+            connected.upsert(self._rows[0]).result(30)
+            publisher = AsyncPublisher(connected)
+            self._measure("AsyncPublisher", lambda: runner.run(send()))
+
+    def spooling(self) -> None:
+        with TemporaryDirectory() as folder:
+            spool = Spool(Path(folder) / "spool", self._dataset.id)
+            connect = partial(Outgoing, self._endpoints, self._credentials, self._dataset.id.changes)
+            with Publisher.over(Spooling(spool, connect), self._dataset, 1) as publisher:
+                publisher.upsert(self._rows[0]).result(30)
+
+                def send() -> None:
+                    for row in self._rows:
+                        publisher.upsert(row)
+                    publisher.flush()
+
+                self._measure("with a spool", send)
+
+    def _connected(self) -> Publisher:
+        return Publisher(self._endpoints, self._credentials, self._dataset, 1)
 
     def _headers(self, number: int) -> Headers:
         return ChangeEvent(
@@ -111,6 +145,8 @@ def main() -> None:
     for _ in range(arguments.turns):
         benchmark.plain()
         benchmark.publisher()
+        benchmark.awaited()
+        benchmark.spooling()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from civicbus.cli import (
     publish,
     quarantine,
     sources,
+    sandbox,
+    schemas,
     tables,
 )
 from civicbus.cli.context import Context
@@ -35,6 +37,8 @@ publish.register(app)
 tables.register(app)
 departments.register(app)
 app.add_typer(catalogue.app, name="catalogue")
+app.add_typer(schemas.app, name="schemas")
+app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(agreements.app, name="agreements")
 app.add_typer(folders.app, name="folder")
 app.add_typer(inbox.app, name="inbox")

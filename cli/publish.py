@@ -50,7 +50,7 @@ def publish(
 ) -> None:
     """Publish what changed in a CSV file since it was last published; safe to stop and to run again."""
     here: Context = context.obj
-    dataset = _dataset(name, catalogue)
+    dataset = dataset_named(name, catalogue)
     place = journal or journal_path(here.home, dataset.id)
     with (
         Journal(place, dataset.id) as opened,
@@ -65,7 +65,8 @@ def publish(
         raise typer.Exit(INTERRUPTED)
 
 
-def _dataset(name: str, catalogue: Path | None) -> Dataset:
+def dataset_named(name: str, catalogue: Path | None) -> Dataset:
+    """A dataset of the catalogue in a folder, or of the shipped one; raises ConfigurationError naming the others."""
     datasets = load_catalogue(catalogue or shipped_catalogue()).datasets
     try:
         return datasets[DatasetId.parse(name)]

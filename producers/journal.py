@@ -8,9 +8,7 @@ drops what it has already. While a journal is open no other run can open it.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,20 +16,18 @@ from typing import Self
 
 import polars as pl
 
-from civicbus.errors import ConfigurationError, Unavailable
 from civicbus.events import ChangeEvent, deleted, parse_time, time_text, upserted
 from civicbus.names import DatasetId, source_of
 from civicbus.producers.changes import Change, Refusal
 from civicbus.producers.difference import HASH, KEY
+from civicbus.producers.held import HeldFile
 from civicbus.reasons import Reason
 
 VERSION = "1"
 PUBLISHED = {KEY: pl.Binary, HASH: pl.Binary}
 _READ_ROWS = 50_000
-_HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 _TABLES = """
-CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS published (key BLOB PRIMARY KEY, hash BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS reported (hash BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pending (
@@ -88,20 +84,11 @@ class Journal:
     def __init__(self, path: Path, dataset: DatasetId) -> None:
         """Open or make the file; raises ConfigurationError where another run holds it or it is no such journal."""
         self._dataset = dataset
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            self._database = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
-        except (OSError, sqlite3.OperationalError) as error:
-            raise ConfigurationError(f"{path} cannot be opened: {error}", mend="name another place") from None
-        try:
-            self._take(path)
-        except BaseException:
-            self.close()
-            raise
+        self._file = HeldFile(path, dataset, kind="journal", version=VERSION, tables=_TABLES)
+        self._database = self._file.database
 
     def close(self) -> None:
-        self._database.close()
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -111,13 +98,13 @@ class Journal:
 
     def belongs_to(self, topic_id: str) -> bool:
         """Whether this journal tells of the topic; one of a topic that is gone is emptied, but for its sequence."""
-        known = self._about("topic")
+        known = self._file.about("topic")
         if known == topic_id:
             return True
-        with self._transaction():
+        with self._file.transaction():
             for table in ("published", "reported", "pending"):
                 self._database.execute(f"DELETE FROM {table}")
-            self._database.execute("INSERT OR REPLACE INTO about VALUES ('topic', ?)", (topic_id,))
+            self._file.put("topic", topic_id)
         return known is None
 
     def published(self) -> pl.DataFrame:
@@ -131,16 +118,16 @@ class Journal:
 
     def last_sequence(self) -> int:
         """The highest sequence that any run has planned; 0 before the first."""
-        return int(self._about("last_sequence") or 0)
+        return int(self._file.about("last_sequence") or 0)
 
     def plan(self, changes: Iterable[Planned], forget: Iterable[bytes] = ()) -> None:
         """Write a run's changes, and forget reported rows that are gone from the source."""
-        with self._transaction():
+        with self._file.transaction():
             self._database.executemany("DELETE FROM reported WHERE hash = ?", ((row_hash,) for row_hash in forget))
             self._database.executemany(_INSERT, map(_columns, changes))
             (last,) = self._database.execute("SELECT max(sequence) FROM pending").fetchone()
             if last is not None:
-                self._database.execute("INSERT OR REPLACE INTO about VALUES ('last_sequence', ?)", (last,))
+                self._file.put("last_sequence", last)
 
     def waiting(self) -> int:
         """How many planned changes are not settled."""
@@ -162,51 +149,10 @@ class Journal:
 
     def settle(self, position: int) -> int:
         """Every change up to this position is acknowledged: published or reported, no longer pending. How many."""
-        with self._transaction():
+        with self._file.transaction():
             for statement in _SETTLE:
                 cursor = self._database.execute(statement, (position,))
         return cursor.rowcount
-
-    def _take(self, path: Path) -> None:
-        try:
-            self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.executescript(f"BEGIN EXCLUSIVE; {_TABLES} COMMIT;")
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF not in _HELD:
-                raise ConfigurationError(f"{path} is no journal: {error}", mend="name another place") from None
-            raise ConfigurationError(
-                f"another run publishes {self._dataset} with the journal {path}", mend="let it end, then run this again"
-            ) from None
-        self._belongs(path, "version", VERSION)
-        self._belongs(path, "dataset", str(self._dataset))
-
-    def _belongs(self, path: Path, name: str, wanted: str) -> None:
-        self._database.execute("INSERT OR IGNORE INTO about VALUES (?, ?)", (name, wanted))
-        found = self._about(name)
-        if found != wanted:
-            raise ConfigurationError(
-                f"{path} is a journal of {name} {found}, not {wanted}", mend="use one journal for each dataset"
-            )
-
-    def _about(self, name: str) -> str | int | None:
-        row: tuple[str | int] | None = self._database.execute(
-            "SELECT value FROM about WHERE name = ?", (name,)
-        ).fetchone()
-        return None if row is None else row[0]
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._database.execute("BEGIN IMMEDIATE")
-            yield
-            self._database.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            raise Unavailable(f"the journal of {self._dataset} cannot be written: {error}") from None
-        finally:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
 
 
 def _columns(planned: Planned) -> tuple[str | int | bytes | None, ...]:

@@ -15,12 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from civicbus.errors import Unacceptable
+from civicbus.errors import Unacceptable, Unavailable
 from civicbus.events import SEQUENCE_LIMIT, ChangeEvent, Headers, deleted, upserted
 from civicbus.names import source_of
 from civicbus.producers.changes import Change, Refusal, event_ids, next_sequence, report_of
+from civicbus.producers.outlet import Outlet, Receipt
 from civicbus.producers.registered import registered_schema
 from civicbus.producers.sources import clock_epoch, clock_sequence
+from civicbus.producers.spool import Spool
+from civicbus.producers.spooling import SPOOL_BYTES, Spooling
 from civicbus.reasons import Reason
 from civicbus.schemas.codec.frame import header
 from civicbus.schemas.codec.rows import RowCodec
@@ -29,7 +32,7 @@ from civicbus.schemas.datasets import Dataset, SequenceRule
 from civicbus.schemas.registry import Registry
 from civicbus.secrets import Credentials, SecretStore, principal_of
 from civicbus.settings import Endpoints, secrets_folder
-from civicbus.transport.outgoing import DELIVERY_S, IN_FLIGHT_BYTES, Outgoing, Receipt
+from civicbus.transport.outgoing import DELIVERY_S, IN_FLIGHT_BYTES, Outgoing
 
 __all__ = ["Publisher", "Receipt"]
 
@@ -55,6 +58,62 @@ class Publisher:
 
         ``epoch`` is what ``sources.clock_epoch`` says; a caller that gives every sequence itself needs none.
         """
+        outgoing = Outgoing(endpoints, credentials, dataset.id.changes, in_flight_bytes=in_flight_bytes)
+        self._begin(outgoing, dataset, schema_id, epoch=epoch)
+
+    @classmethod
+    def at(cls, home: Path, dataset: Dataset, *, spool: Path | None = None, spool_bytes: int = SPOOL_BYTES) -> Self:
+        """A publisher on the platform that this home belongs to, with the owner's own credentials.
+
+        With a ``spool`` every change is written into this file before it is sent, and a call returns when it is
+        there: nothing is lost when the program is killed or the broker is away. Raises HeldElsewhere where a log
+        publishes the dataset.
+        """
+        endpoints = Endpoints.load(home)
+        credentials = SecretStore(secrets_folder(home)).read(principal_of(dataset.id.department))
+        if spool is None:
+            epoch = clock_epoch(endpoints, credentials, dataset.id)
+            return cls(endpoints, credentials, dataset, _registered(endpoints, dataset), epoch=epoch)
+        return cls.spooling(endpoints, credentials, dataset, spool, limit_bytes=spool_bytes)
+
+    @classmethod
+    def spooling(
+        cls,
+        endpoints: Endpoints,
+        credentials: Credentials,
+        dataset: Dataset,
+        spool: Path,
+        *,
+        limit_bytes: int = SPOOL_BYTES,
+    ) -> Self:
+        """A publisher whose changes go into a spool first; opens while the broker is away.
+
+        Raises HeldElsewhere where a log publishes the dataset, as far as can be asked, ConfigurationError where
+        another process holds the spool, and Unavailable where the registry does
+        not answer and the spool never learned the id of this schema.
+        """
+        held = Spool(spool, dataset.id)
+        try:
+            schema_id = _learned(held, endpoints, dataset)
+            epoch = _learned_epoch(held, endpoints, credentials, dataset)
+        except BaseException:
+            held.close()
+            raise
+        outlet = Spooling(held, lambda: Outgoing(endpoints, credentials, dataset.id.changes), limit_bytes=limit_bytes)
+        return cls.over(outlet, dataset, schema_id, epoch=epoch, last_sequence=held.last_sequence)
+
+    @classmethod
+    def over(
+        cls, outlet: Outlet, dataset: Dataset, schema_id: int, *, epoch: int = 0, last_sequence: int = 0
+    ) -> Self:
+        """A publisher that hands its changes to this outlet, which it closes."""
+        publisher = cls.__new__(cls)
+        publisher._begin(outlet, dataset, schema_id, epoch=epoch, last_sequence=last_sequence)
+        return publisher
+
+    def _begin(
+        self, outlet: Outlet, dataset: Dataset, schema_id: int, *, epoch: int = 0, last_sequence: int = 0
+    ) -> None:
         self.schema_id = schema_id
         self._dataset = dataset
         self._codec = RowCodec(dataset.schema)
@@ -66,21 +125,8 @@ class Publisher:
         self._lock = threading.Lock()
         self._events = event_ids()
         self._epoch = epoch
-        self._last = 0
-        self._outgoing = Outgoing(endpoints, credentials, dataset.id.changes, in_flight_bytes=in_flight_bytes)
-
-    @classmethod
-    def at(cls, home: Path, dataset: Dataset) -> Self:
-        """A publisher on the platform that this home belongs to, with the owner's own credentials.
-
-        Raises HeldElsewhere where a log publishes the dataset.
-        """
-        endpoints = Endpoints.load(home)
-        credentials = SecretStore(secrets_folder(home)).read(principal_of(dataset.id.department))
-        epoch = clock_epoch(endpoints, credentials, dataset.id)
-        with Registry(endpoints.registry_url) as registry:
-            schema_id = registered_schema(registry, dataset)
-        return cls(endpoints, credentials, dataset, schema_id, epoch=epoch)
+        self._last = last_sequence
+        self._outlet = outlet
 
     def upsert(
         self,
@@ -148,21 +194,18 @@ class Publisher:
         """Send a change that is ready as it is: one that was written down before, to be sent again."""
         return self._hand_over(change.event, change.headers(), change.key, change.value)
 
-    def sequence_now(self) -> int:
-        """The sequence of this moment, by the clock."""
-        return clock_sequence(self._epoch, time.time_ns())
 
     def topic_id(self) -> str:
         """What the broker calls the changes topic; after the topic was made anew it is another one."""
-        return self._outgoing.topic_id()
+        return self._outlet.topic_id()
 
     def flush(self, timeout_s: float = DELIVERY_S) -> None:
         """Wait until the broker has all that was sent so far; raises what failed, naming the events."""
-        self._outgoing.flush(timeout_s)
+        self._outlet.flush(timeout_s)
 
     def close(self) -> None:
         """Flush and disconnect."""
-        self._outgoing.close()
+        self._outlet.close()
 
     def __enter__(self) -> Self:
         return self
@@ -171,7 +214,7 @@ class Publisher:
         self.close()
 
     def _hand_over(self, event: ChangeEvent, headers: Headers, key: bytes | None, value: bytes | None) -> Receipt:
-        return self._outgoing.send(key=key, value=value, headers=headers, event_id=event.id, sequence=event.sequence)
+        return self._outlet.send(key=key, value=value, headers=headers, event_id=event.id, sequence=event.sequence)
 
     def _event(self, type_: str, sequence: int | None, event_id: str | None, moment: datetime | None) -> ChangeEvent:
         if event_id == "":
@@ -203,3 +246,37 @@ def key_schema(dataset: Dataset) -> AvroSchema:
     record = dataset.schema.record
     key = replace(record, fields=tuple(field for field in record.fields if field.name in dataset.key))
     return AvroSchema.parse(json.dumps(document(key, set())))
+
+
+def _registered(endpoints: Endpoints, dataset: Dataset) -> int:
+    with Registry(endpoints.registry_url) as registry:
+        return registered_schema(registry, dataset)
+
+
+def _learned(spool: Spool, endpoints: Endpoints, dataset: Dataset) -> int:
+    """The registry's id of the schema, or what the spool knows of it while the registry does not answer."""
+    known = spool.schema_id(dataset.schema.fingerprint)
+    try:
+        schema_id = _registered(endpoints, dataset)
+    except Unavailable as away:
+        if known is None:
+            raise Unavailable(
+                f"{away.message}, and the spool {spool.path} does not know the schema of {dataset.id} yet",
+                mend="open the publisher once while the platform answers; from then on it opens without",
+            ) from away
+        return known
+    if schema_id != known:
+        spool.learn_schema(dataset.schema.fingerprint, schema_id)
+    return schema_id
+
+
+def _learned_epoch(spool: Spool, endpoints: Endpoints, credentials: Credentials, dataset: Dataset) -> int:
+    """The epoch of the dataset's clock, or what the spool knows of it while the broker does not answer."""
+    known = spool.epoch
+    try:
+        epoch = clock_epoch(endpoints, credentials, dataset.id)
+    except Unavailable:
+        return known
+    if epoch != known:
+        spool.learn_epoch(epoch)
+    return epoch

@@ -19,6 +19,7 @@ from civicbus.secrets import OPERATOR, Credentials, SecretStore, principal_of
 from civicbus.settings import Endpoints, Settings, secrets_folder
 from support.containers import POSTGRES_IMAGE, containers, docker_answers, kafka_image
 from support.platform import Member, Platform, unique
+from support.stages import StageProcess, admission
 
 # A developer's convenience: the home of a platform that runs already, used instead of starting one.
 RUNNING_HOME = "CIVICBUS_TEST_HOME"
@@ -75,6 +76,14 @@ def _with_containers(settings: Settings, stack: ExitStack) -> Settings:
 
 def _platform(home: Path, *, shared: bool) -> Platform:
     return Platform(home=home, endpoints=Endpoints.load(home), secrets=SecretStore(secrets_folder(home)), shared=shared)
+
+
+@pytest.fixture(scope="session")
+def running_admission(platform: Platform) -> Iterator[StageProcess]:
+    process = admission(platform.home)
+    process.start()
+    yield process
+    process.stop()
 
 
 @pytest.fixture

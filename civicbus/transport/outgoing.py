@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -62,6 +63,8 @@ class _Future(Protocol):
 
     def get(self, timeout: float | None = None) -> _Metadata: ...
 
+    def add_both(self, call: Callable[[object], None]) -> object: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -99,6 +102,10 @@ class Receipt:
             metadata = self._future.get(timeout_s)
         return Position(metadata.partition, metadata.offset)
 
+    def when_done(self, tell: Callable[[], None]) -> None:
+        """Have this called once it is done, from kafka-python's thread; at once where it is already."""
+        self._future.add_both(lambda _: tell())
+
     def wait(self, deadline: float) -> bool:
         """Wait until the delivery is done, or until the clock's ``deadline``; returns whether it is."""
         try:
@@ -125,6 +132,7 @@ class Outgoing:
         self._lock = threading.Lock()  # guards what follows; nobody waits for the broker while holding it
         self._in_flight: deque[Receipt] = deque()
         self._bytes = 0
+        self._reached = False
 
     def topic_id(self) -> str:
         """What the broker calls the topic; a topic that was made anew is called otherwise."""
@@ -136,7 +144,7 @@ class Outgoing:
         self, *, key: bytes | None, value: bytes | None, headers: Headers, event_id: str, sequence: int | None
     ) -> Receipt:
         """Hand a record over, waiting while too much is on its way; raises what failed before it."""
-        size = _OVERHEAD_BYTES + len(key or b"") + len(value or b"")
+        size = size_of(key, value)
         with self._sending:
             self._make_room(size)
             try:
@@ -147,7 +155,18 @@ class Outgoing:
             with self._lock:
                 self._in_flight.append(receipt)
                 self._bytes += size
+                self._reached = True
         return receipt
+
+    def would_wait(self, size: int) -> bool:
+        """Whether ``send`` may wait before it takes a record of so many bytes: for room, or for the topic's leader."""
+        with self._lock:
+            return not self._reached or self._bytes + _OVERHEAD_BYTES + size > self._limit
+
+    def waiting(self) -> int:
+        """How many records are on their way."""
+        with self._lock:
+            return sum(not receipt.done for receipt in self._in_flight)
 
     def flush(self, timeout_s: float = DELIVERY_S) -> None:
         """Wait until the broker has everything sent so far; raises what failed, or Unavailable when time is out."""
@@ -168,6 +187,10 @@ class Outgoing:
             self.flush(DELIVERY_S)
         finally:
             self._disconnect()
+
+    def give_up(self) -> None:
+        """Disconnect at once; what the broker has not acknowledged is given up."""
+        self._disconnect()
 
     def __enter__(self) -> Self:
         return self
@@ -206,6 +229,11 @@ class Outgoing:
                 failed.append((receipt, failure))
         if failed:
             raise _undelivered([receipt for receipt, _ in failed], failed[0][1])
+
+
+def size_of(key: bytes | None, value: bytes | None) -> int:
+    """How much of ``in_flight_bytes`` a record takes."""
+    return _OVERHEAD_BYTES + len(key or b"") + len(value or b"")
 
 
 def _quieten() -> None:

@@ -49,6 +49,7 @@ FOLLOWED = {
     "docs/drop-folder.md": "tests/flow/test_drop_folder.py",
     "docs/publish.md": "tests/flow/test_publish_page.py",
     "docs/http.md": "tests/flow/test_http.py",
+    "docs/sdk.md": "tests/flow/test_sdk.py",
 }
 STANDS_IN = "civicbus demo --data records --seconds 0"
 

@@ -1,19 +1,11 @@
-"""The stage processes of a session, on the session's platform."""
+"""A session's views, on the session's platform; admission is in the conftest above."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from support.platform import Platform
-from support.stages import StageProcess, admission, views
-
-
-@pytest.fixture(scope="session")
-def running_admission(platform: Platform) -> Iterator[StageProcess]:
-    process = admission(platform.home)
-    process.start()
-    yield process
-    process.stop()
+from support.stages import StageProcess, views
 
 
 @pytest.fixture(scope="session")
