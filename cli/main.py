@@ -22,9 +22,9 @@ from civicbus.cli import (
     platform,
     publish,
     quarantine,
-    sources,
     sandbox,
     schemas,
+    sources,
     tables,
 )
 from civicbus.cli.context import Context

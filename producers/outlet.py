@@ -7,6 +7,7 @@ of ``civicbus.testing``.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -31,6 +32,9 @@ class Receipt(Protocol):
     @property
     def failure(self) -> CivicbusError | None:
         """The fault that the delivery failed with; None while it is on its way and once it is acknowledged."""
+
+    def wait(self, deadline: float) -> bool:
+        """Wait until it is done, or until the monotonic clock shows ``deadline``; returns whether it is."""
 
     def result(self, timeout_s: float | None = None) -> Position:
         """Where the change stands once it is acknowledged; raises the fault that it failed with, or Unavailable."""
@@ -83,6 +87,10 @@ class Promise:
     @property
     def failure(self) -> CivicbusError | None:
         return self._answer if isinstance(self._answer, CivicbusError) else None
+
+    def wait(self, deadline: float) -> bool:
+        with self._settled:
+            return self._settled.wait_for(lambda: self.done, max(deadline - time.monotonic(), 0.0))
 
     def result(self, timeout_s: float | None = None) -> Position:
         with self._settled:

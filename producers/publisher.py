@@ -36,6 +36,9 @@ from civicbus.transport.outgoing import DELIVERY_S, IN_FLIGHT_BYTES, Outgoing
 
 __all__ = ["Publisher", "Receipt"]
 
+# Who has a spool does not wait long for a broker that is away.
+_ASK_FOR_S = 3.0
+
 
 class Publisher:
     """Publishes the changes of one dataset. Safe to use from several threads; a record's changes keep their order.
@@ -89,8 +92,8 @@ class Publisher:
         """A publisher whose changes go into a spool first; opens while the broker is away.
 
         Raises HeldElsewhere where a log publishes the dataset, as far as can be asked, ConfigurationError where
-        another process holds the spool, and Unavailable where the registry does
-        not answer and the spool never learned the id of this schema.
+        another process holds the spool, and Unavailable where the registry does not answer and the spool never
+        learned the id of this schema.
         """
         held = Spool(spool, dataset.id)
         try:
@@ -103,9 +106,7 @@ class Publisher:
         return cls.over(outlet, dataset, schema_id, epoch=epoch, last_sequence=held.last_sequence)
 
     @classmethod
-    def over(
-        cls, outlet: Outlet, dataset: Dataset, schema_id: int, *, epoch: int = 0, last_sequence: int = 0
-    ) -> Self:
+    def over(cls, outlet: Outlet, dataset: Dataset, schema_id: int, *, epoch: int = 0, last_sequence: int = 0) -> Self:
         """A publisher that hands its changes to this outlet, which it closes."""
         publisher = cls.__new__(cls)
         publisher._begin(outlet, dataset, schema_id, epoch=epoch, last_sequence=last_sequence)
@@ -194,6 +195,17 @@ class Publisher:
         """Send a change that is ready as it is: one that was written down before, to be sent again."""
         return self._hand_over(change.event, change.headers(), change.key, change.value)
 
+    def would_wait(self) -> bool:
+        """Whether the next call may wait for the broker or the disk."""
+        return self._outlet.would_wait(self._dataset.max_bytes)
+
+    def waiting(self) -> int:
+        """How many changes the broker has not acknowledged yet, those of earlier runs in the spool included."""
+        return self._outlet.waiting()
+
+    def sequence_now(self) -> int:
+        """The sequence of this moment, by the clock."""
+        return clock_sequence(self._epoch, time.time_ns())
 
     def topic_id(self) -> str:
         """What the broker calls the changes topic; after the topic was made anew it is another one."""
@@ -274,7 +286,7 @@ def _learned_epoch(spool: Spool, endpoints: Endpoints, credentials: Credentials,
     """The epoch of the dataset's clock, or what the spool knows of it while the broker does not answer."""
     known = spool.epoch
     try:
-        epoch = clock_epoch(endpoints, credentials, dataset.id)
+        epoch = clock_epoch(endpoints, credentials, dataset.id, _ASK_FOR_S)
     except Unavailable:
         return known
     if epoch != known:

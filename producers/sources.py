@@ -92,20 +92,22 @@ def raise_epoch(endpoints: Endpoints, operator: Credentials, dataset: DatasetId)
     return _put(endpoints, operator, dataset, Claim(way=held.way, epoch=held.epoch + 1))
 
 
-def claims(endpoints: Endpoints, credentials: Credentials) -> dict[DatasetId, Claim]:
-    """Every claim that is written."""
+def claims(endpoints: Endpoints, credentials: Credentials, timeout_s: float = 30.0) -> dict[DatasetId, Claim]:
+    """Every claim that is written; raises Unavailable where they are not read in ``timeout_s``."""
     group = "platform.operator" if credentials.principal == OPERATOR else f"{credentials.principal}.sources"
-    return claims_in(read_all(endpoints, credentials, SOURCES_TOPIC, group))
+    return claims_in(read_all(endpoints, credentials, SOURCES_TOPIC, group, timeout_s))
 
 
-def claim_of(endpoints: Endpoints, credentials: Credentials, dataset: DatasetId) -> Claim | None:
+def claim_of(
+    endpoints: Endpoints, credentials: Credentials, dataset: DatasetId, timeout_s: float = 30.0
+) -> Claim | None:
     """Who holds the dataset; None where nobody ever claimed it."""
-    return claims(endpoints, credentials).get(dataset)
+    return claims(endpoints, credentials, timeout_s).get(dataset)
 
 
-def clock_epoch(endpoints: Endpoints, credentials: Credentials, dataset: DatasetId) -> int:
+def clock_epoch(endpoints: Endpoints, credentials: Credentials, dataset: DatasetId, timeout_s: float = 30.0) -> int:
     """The epoch in which the clock may number the dataset's changes; raises HeldElsewhere where a log does."""
-    held = claim_of(endpoints, credentials, dataset)
+    held = claim_of(endpoints, credentials, dataset, timeout_s)
     if held is None:
         return 0
     if held.way is not Way.TABLE:

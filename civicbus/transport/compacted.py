@@ -110,10 +110,12 @@ class Follower:
         self.close()
 
 
-def read_all(endpoints: Endpoints, credentials: Credentials, topic: Topic, group: str) -> dict[bytes, bytes]:
-    """The current state of one compacted topic."""
+def read_all(
+    endpoints: Endpoints, credentials: Credentials, topic: Topic, group: str, timeout_s: float = 30.0
+) -> dict[bytes, bytes]:
+    """The current state of one compacted topic; raises Unavailable where it is not read in ``timeout_s``."""
     with Follower(endpoints, credentials, (topic,), group) as follower:
-        return follower.read_to_end()[topic]
+        return follower.read_to_end(timeout_s)[topic]
 
 
 def put_all(

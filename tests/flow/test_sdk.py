@@ -27,8 +27,8 @@ from civicbus.schemas.datasets import Dataset
 from civicbus.secrets import principal_of
 from support.entries import DEPARTMENT, ENTRY, write_catalogue
 from support.entries import SCHEMA as SCHEMA_OF_TREES
-from support.platform import Platform, unique
 from support.following import follow, withdraw
+from support.platform import Platform, unique
 from support.spooling_program import RECORDS, WORDS, row
 from support.stages import everything, new_dataset, parked, wait_for
 
