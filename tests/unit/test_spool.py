@@ -19,10 +19,12 @@ from civicbus.producers.async_publisher import AsyncPublisher
 from civicbus.producers.journal import Journal
 from civicbus.producers.outlet import Promise
 from civicbus.producers.publisher import Publisher
+from civicbus.producers.sources import sequence_of
 from civicbus.producers.spool import Spool, Spooled
 from civicbus.producers.spooling import Spooling
 from civicbus.reasons import Reason
 from civicbus.schemas.datasets import SequenceRule
+from civicbus.secrets import Credentials, Principal
 from civicbus.settings import Endpoints
 from civicbus.testing import FakeBus
 from civicbus.transport.outgoing import Position
@@ -329,23 +331,26 @@ def test_a_file_of_another_dataset_or_kind_is_refused(place):
         Spool(journal, PERMITS)
 
 
-def test_the_schemas_id_is_learned_once_and_then_the_registry_may_be_away(place, monkeypatch):
+def test_the_schemas_id_and_the_epoch_are_learned_once_and_then_the_platform_may_be_away(place, monkeypatch):
+    monkeypatch.setattr("civicbus.producers.publisher._ASK_FOR_S", 0.2)
+    owner = Credentials(Principal("construction"), "secret")
     endpoints = Endpoints(
         bootstrap_servers="127.0.0.1:1", registry_url="http://127.0.0.1:1", database_host="", database_port=0
     )
     with pytest.raises(Unavailable, match="does not know the schema"):
-        Publisher.spooling(endpoints, None, DATASET, place)
+        Publisher.spooling(endpoints, owner, DATASET, place)
     with_spool = Spool(place, PERMITS)
     with_spool.learn_schema(DATASET.schema.fingerprint, 7)
+    with_spool.learn_epoch(65)
     with_spool.close()
     monkeypatch.setattr("civicbus.producers.publisher.Outgoing", _nowhere)
-    with Publisher.spooling(endpoints, None, DATASET, place) as publisher:
+    with Publisher.spooling(endpoints, owner, DATASET, place) as publisher:
         assert publisher.schema_id == 7
-        publisher.upsert(permit("A"))
+        assert publisher.upsert(permit("A")).sequence >= sequence_of(65, 0)
         assert publisher.waiting() == 1
     other = replace(DATASET, schemas=(replace(DATASET.schema, text=DATASET.schema.text + " "),))
     with pytest.raises(Unavailable, match="does not know the schema"):
-        Publisher.spooling(endpoints, None, other, place)
+        Publisher.spooling(endpoints, owner, other, place)
 
 
 def _nowhere(*_):
