@@ -18,6 +18,7 @@ from civicbus.schemas.codec.frame import unframe
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.datasets import Capture, Dataset
 from support.capturing import (
+    PASSWORD,
     ConnectProcess,
     captured_dataset,
     capturing,
@@ -55,7 +56,7 @@ class Place:
     table: Session
     engine: ConnectProcess
     converter: StageProcess
-    version: int = 0
+    refusal: str
 
     def rows(self) -> dict[str, dict[str, object]]:
         found = self.table.execute("SELECT id, label, large, version FROM things").fetchall()
@@ -109,19 +110,24 @@ def place(platform, running_admission) -> Iterator[Place]:
         role = make_role(table, owner)
         table.execute("CREATE TABLE things (id bigint PRIMARY KEY, label text, large text, version numeric)")
         table.execute("INSERT INTO things SELECT n, 'thing ' || n, NULL, 0 FROM generate_series(1, 3000) n")
+        add = ("capture", "add", str(dataset.id), "--database", "-")
+        place = connection_string(platform, owner, role)
+        refused = command(platform, *add, stdin=place)
         prepare_table(table, dataset, role, "things")
-        added = command(
-            platform,
-            "capture",
-            "add",
-            str(dataset.id),
-            "--database",
-            "-",
-            stdin=connection_string(platform, owner, role),
-        )
+        added = command(platform, *add, stdin=place)
         assert added.returncode == 0, added.stderr
         with capturing(platform, owner) as (engine, converter):
-            yield Place(platform, dataset, table, engine, converter)
+            yield Place(platform, dataset, table, engine, converter, refused.stderr)
+
+
+def test_what_the_database_lacks_is_told_as_the_sql_that_mends_it(place):
+    for statement in (
+        f'GRANT SELECT ON "public"."things" TO "{place.dataset.id.department}_capture";',
+        'ALTER TABLE "public"."things" REPLICA IDENTITY FULL;',
+        f'CREATE PUBLICATION {slot_name(place.dataset.id)} FOR TABLE "public"."things";',
+    ):
+        assert statement in place.refusal
+    assert PASSWORD not in place.refusal
 
 
 def test_all_rows_then_each_change(place):
