@@ -28,6 +28,11 @@ Files = Annotated[list[Path], typer.Argument(exists=True, help="Agreements' file
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+def register(commands: typer.Typer) -> None:
+    """Add this group to the application."""
+    commands.add_typer(app, name="agreements")
+
+
 @app.command("check")
 def check_files(
     files: Files,

@@ -56,6 +56,11 @@ class Status:
     detail: str
 
 
+def register(commands: typer.Typer) -> None:
+    """Add this group to the application."""
+    commands.add_typer(app, name="capture")
+
+
 @app.command("add")
 def add(
     context: typer.Context,

@@ -28,6 +28,11 @@ app = typer.Typer(no_args_is_help=True, help="The catalogue: departments, datase
 Folder = Annotated[Path | None, typer.Argument(help="A catalogue's folder; default: the one that comes with civicbus.")]
 
 
+def register(commands: typer.Typer) -> None:
+    """Add this group to the application."""
+    commands.add_typer(app, name="catalogue")
+
+
 @app.command()
 def check(folder: Folder = None) -> None:
     """Check entries and schemas; every finding has its file, its line and its mend."""

@@ -26,6 +26,11 @@ app = typer.Typer(no_args_is_help=True, help="Drop folders: Excel and CSV files 
 Department = Annotated[str, typer.Argument(metavar="DEPT", help="The department whose folder it is.")]
 
 
+def register(commands: typer.Typer) -> None:
+    """Add this group to the application."""
+    commands.add_typer(app, name="folder")
+
+
 @app.command("add")
 def add(
     context: typer.Context,

@@ -22,6 +22,11 @@ from civicbus.transport.assigned import AssignedReader
 app = typer.Typer(no_args_is_help=True, help="Inboxes: what agreements bring to a department.")
 
 
+def register(commands: typer.Typer) -> None:
+    """Add this group to the application."""
+    commands.add_typer(app, name="inbox")
+
+
 @app.callback()
 def inbox() -> None:
     """Inboxes: what agreements bring to a department."""

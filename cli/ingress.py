@@ -22,6 +22,11 @@ _READY_WITHIN_S = 60.0
 _LOOK_EVERY_S = 0.2
 
 
+def register(commands: typer.Typer) -> None:
+    """Add this group to the application."""
+    commands.add_typer(app, name="ingress")
+
+
 @app.command("key")
 def key(
     context: typer.Context,

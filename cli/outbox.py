@@ -36,6 +36,11 @@ STDIN = "-"
 DepartmentName = Annotated[str, typer.Argument(metavar="DEPT", help="The department whose database it is.")]
 
 
+def register(commands: typer.Typer) -> None:
+    """Add this group to the application."""
+    commands.add_typer(app, name="outbox")
+
+
 @app.command("sql")
 def print_sql(
     context: typer.Context,

@@ -49,6 +49,11 @@ class _Desk:
     reader: AssignedReader
 
 
+def register(commands: typer.Typer) -> None:
+    """Add this group to the application."""
+    commands.add_typer(app, name="quarantine")
+
+
 @app.command("list")
 def list_parked(
     context: typer.Context,

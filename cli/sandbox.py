@@ -12,6 +12,7 @@ from typing import Annotated
 
 import polars as pl
 import typer
+from typer.core import TyperGroup
 
 from civicbus.cli.context import Context
 from civicbus.cli.publish import dataset_named
@@ -34,7 +35,21 @@ from civicbus.schemas.generated import generated_rows
 from civicbus.secrets import principal_of
 from civicbus.stream_apps.admission.trial import Trial, Tried
 
-app = typer.Typer(no_args_is_help=True, help="Try a connection: generated records, and what admission would say.")
+
+class _MakeByDefault(TyperGroup):
+    """A department in a command's place has its sandbox made."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer's own
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            args = ["make", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_MakeByDefault,
+    no_args_is_help=True,
+    help="Try a connection: generated records, and what admission would say. `civicbus sandbox DEPT` makes them.",
+)
 
 _SHOWN = 10
 _JSON_LINES = {".jsonl", ".ndjson"}
@@ -52,6 +67,11 @@ class Refusal:
     meaning: str
     rule: str
     mend: str
+
+
+def register(commands: typer.Typer) -> None:
+    """Add this group to the application."""
+    commands.add_typer(app, name="sandbox")
 
 
 @app.command()

@@ -16,6 +16,11 @@ from civicbus.schemas.datasets import Dataset
 app = typer.Typer(no_args_is_help=True, help="Schemas: typed records for programs.")
 
 
+def register(commands: typer.Typer) -> None:
+    """Add this group to the application."""
+    commands.add_typer(app, name="schemas")
+
+
 @app.callback()
 def schemas() -> None:
     """Schemas: typed records for programs."""

@@ -19,6 +19,11 @@ app = typer.Typer(no_args_is_help=True, help="Sources: by which way each dataset
 Name = Annotated[str, typer.Argument(metavar="DEPT.DATASET", help="The dataset.")]
 
 
+def register(commands: typer.Typer) -> None:
+    """Add this group to the application."""
+    commands.add_typer(app, name="source")
+
+
 @app.command("list")
 def list_sources(
     context: typer.Context,

@@ -39,7 +39,9 @@ def _below(context: typer.Context) -> Iterator[typer.Context]:
     command = context.command
     if isinstance(command, TyperGroup):
         for name in command.list_commands(context):
-            yield from _below(typer.Context(command.commands[name], info_name=name, parent=context))
+            below = command.get_command(context, name)
+            if below is not None:
+                yield from _below(typer.Context(below, info_name=name, parent=context))
 
 
 def _commands() -> Iterator[str]:

@@ -113,6 +113,6 @@ def test_downloads_are_told_as_sums_and_not_too_often():
 
 def test_a_department_that_captures_has_a_converter_and_a_kafka_connect_of_its_own(settings):
     add_processes(settings.home, Role.CAPTURE, [DepartmentId("gardens")])
-    services = {service.name: service for service in app_services(settings.home, settings)}
+    services = {service.name: service for service in app_services(settings.home, settings, IngressSettings())}
     assert {"capture-gardens", "connect-gardens"} < services.keys()
     assert str(settings.cache_folder) in services["connect-gardens"].command
