@@ -124,9 +124,10 @@ class TableSource:
         Raises ConfigurationError or CheckFailed, and publishes nothing of the file, where it cannot be trusted.
         """
         table = read_csv(path, self._dataset)
-        if full and table.frame.is_empty():
+        named = pl.all_horizontal(pl.col(name).is_not_null() for name in self._dataset.key)
+        if full and table.frame.filter(named).is_empty():
             raise ConfigurationError(
-                f"{path} has no rows; publishing it in full would delete every record",
+                f"{path} has no rows that name a record; publishing it in full would delete every record",
                 mend="export it again, or publish it with --incremental",
             )
         return self.publish_table(table, full=full)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from civicbus.producers.capture.running import Running
 from civicbus.producers.publisher import Publisher
 from civicbus.producers.registered import registered_schema
 from civicbus.producers.sources import Way, claims, datasets_of
+from civicbus.retry import delay_s
 from civicbus.schemas.registry import Registry
 from civicbus.secrets import Credentials, SecretStore, principal_of
 from civicbus.settings import Endpoints, secrets_folder
@@ -34,7 +36,7 @@ _READ_S = 0.1
 _TEND_S = 1.0
 _MEASURE_S = 10.0
 _CLAIMS_S = 30.0
-_PAUSE_S = 2.0
+_HEALTHY_S = 30.0
 _RECORDS = 2_000
 
 
@@ -52,13 +54,17 @@ class CaptureProcess:
 
     def run(self, stop: threading.Event, health: Health) -> None:
         """Capture until ``stop``, from the start again after every fault of the bus."""
+        failures = 0
         while not stop.is_set():
+            began_s = time.monotonic()
             try:
                 self._capture(stop, health)
             except (Unavailable, AccessDenied) as fault:
+                failures = 0 if time.monotonic() - began_s > _HEALTHY_S else failures + 1
+                wait_s = delay_s(failures, random.random())  # noqa: S311 - jitter, not a secret
                 health.down(str(fault))
-                log.warning("capture_stopped", fault=str(fault), retry_in_s=_PAUSE_S)
-                stop.wait(_PAUSE_S)
+                log.warning("capture_stopped", fault=str(fault), retry_in_s=round(wait_s, 1))
+                stop.wait(wait_s)
 
     def _capture(self, stop: threading.Event, health: Health) -> None:
         credentials = SecretStore(secrets_folder(self.home)).read(principal_of(self.department))

@@ -122,11 +122,12 @@ def test_rows_are_numbered_as_a_spreadsheet_does_even_after_cells_of_several_lin
     assert [one.row for one in outcome.refused_rows] == [4]
 
 
-def test_a_file_without_rows_does_not_delete_every_record(source):
+@pytest.mark.parametrize("rows", ["", ",oak,,\n,lime,,\n"])
+def test_a_file_that_names_no_record_does_not_delete_every_record(source, rows):
     source.publish(HEADER + "T0001,oak,,\n")
     with pytest.raises(ConfigurationError, match="would delete every record"):
-        source.publish(HEADER)
-    assert source.publish(HEADER, full=False).deletions == 0
+        source.publish(HEADER + rows)
+    assert source.publish(HEADER + rows, full=False).deletions == 0
 
 
 def test_an_incremental_file_deletes_nothing(source):
