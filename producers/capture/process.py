@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -23,9 +23,9 @@ from civicbus.producers.capture.running import Running
 from civicbus.producers.publisher import Publisher
 from civicbus.producers.registered import registered_schema
 from civicbus.producers.sources import Way, claims, datasets_of
-from civicbus.retry import delay_s
 from civicbus.schemas.registry import Registry
 from civicbus.secrets import Credentials, SecretStore, principal_of
+from civicbus.serving import Work, tried_again
 from civicbus.settings import Endpoints, secrets_folder
 from civicbus.transport.assigned import AssignedReader, Reading
 from civicbus.transport.partitions import Partition
@@ -36,48 +36,24 @@ _READ_S = 0.1
 _TEND_S = 1.0
 _MEASURE_S = 10.0
 _CLAIMS_S = 30.0
-_HEALTHY_S = 30.0
 _RECORDS = 2_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaptureProcess:
-    """What the process starts from."""
+def capture_of(home: Path, department: DepartmentId) -> Work:
+    """Captures the department's tables."""
+    return tried_again(partial(_capture, home, department, Endpoints.load(home)), (Unavailable, AccessDenied))
 
-    home: Path
-    department: DepartmentId
-    endpoints: Endpoints
 
-    @property
-    def name(self) -> str:
-        return f"capture-{self.department}"
-
-    def run(self, stop: threading.Event, health: Health) -> None:
-        """Capture until ``stop``, from the start again after every fault of the bus."""
-        failures = 0
+def _capture(home: Path, department: DepartmentId, endpoints: Endpoints, stop: threading.Event, health: Health) -> None:
+    credentials = SecretStore(secrets_folder(home)).read(principal_of(department))
+    with (
+        AssignedReader(endpoints, credentials, group=f"{department}.capture", batch_records=_RECORDS) as reader,
+        closing(_Captures(home, department, endpoints, credentials, reader)) as captures,
+    ):
         while not stop.is_set():
-            began_s = time.monotonic()
-            try:
-                self._capture(stop, health)
-            except (Unavailable, AccessDenied) as fault:
-                failures = 0 if time.monotonic() - began_s > _HEALTHY_S else failures + 1
-                wait_s = delay_s(failures, random.random())  # noqa: S311 - jitter, not a secret
-                health.down(str(fault))
-                log.warning("capture_stopped", fault=str(fault), retry_in_s=round(wait_s, 1))
-                stop.wait(wait_s)
-
-    def _capture(self, stop: threading.Event, health: Health) -> None:
-        credentials = SecretStore(secrets_folder(self.home)).read(principal_of(self.department))
-        with (
-            AssignedReader(
-                self.endpoints, credentials, group=f"{self.department}.capture", batch_records=_RECORDS
-            ) as reader,
-            closing(_Captures(self.home, self.department, self.endpoints, credentials, reader)) as captures,
-        ):
-            while not stop.is_set():
-                captures.look_after(time.monotonic())
-                captures.read()
-                health.up(captures.account())
+            captures.look_after(time.monotonic())
+            captures.read()
+            health.up(captures.account())
 
 
 @dataclass(slots=True)

@@ -7,9 +7,7 @@ files of other datasets go on.
 
 from __future__ import annotations
 
-import argparse
 import fcntl
-import signal
 import threading
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
@@ -19,16 +17,15 @@ from pathlib import Path
 
 import structlog
 
-from civicbus import logs, observe
 from civicbus.errors import AccessDenied, ConfigurationError, Unavailable
-from civicbus.names import DatasetId, DepartmentId, department_id
+from civicbus.names import DatasetId, DepartmentId
 from civicbus.observe import Health
 from civicbus.producers.folder.desk import Desk, Job, Moved, Seen
 from civicbus.producers.folder.looking import being_written, settled
 from civicbus.producers.folder.metrics import WAITING
 from civicbus.producers.folder.place import Place, places_folder, read_place
 from civicbus.producers.folder.work import Bench, dataset_named, finish_job
-from civicbus.settings import Settings
+from civicbus.serving import Work, serve
 
 log = structlog.get_logger()
 
@@ -125,23 +122,19 @@ def _alone(home: Path, department: DepartmentId) -> Iterator[None]:
         yield
 
 
+def folder_of(home: Path, department: DepartmentId) -> Work:
+    """Watches the department's drop folder."""
+
+    def work(stop: threading.Event, health: Health) -> None:
+        with _alone(home, department):
+            FolderProcess(home=home, department=department).run(stop, health)
+
+    return work
+
+
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(prog="python -m civicbus.producers.folder")
-    parser.add_argument("--home", type=Path, required=True, help="the folder of state, secrets and logs")
-    parser.add_argument("--department", required=True, help="whose drop folder is watched")
-    arguments = parser.parse_args()
-    home: Path = arguments.home.resolve()
-    process = FolderProcess(home=home, department=department_id(arguments.department))
-    logs.configure(process.name, Settings().log_level)
-    stop = threading.Event()
-    with _alone(home, process.department):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
-        health = Health()
-        server = observe.serve(process.name, home, health)
-        process.run(stop, health)
-        server.shutdown()
+    serve("folder", "civicbus.producers.folder", "whose drop folder is watched", folder_of)
 
 
 if __name__ == "__main__":
