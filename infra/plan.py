@@ -78,6 +78,8 @@ _MODULES = {
     Role.CAPTURE: "civicbus.producers.capture",
 }
 _INGRESS = "civicbus.producers.http"
+# What these wait for is a department's own: a database, a folder.
+_BESIDE = frozenset({Role.OUTBOX, Role.FOLDER, Role.CAPTURE})
 
 
 def app_services(home: Path, settings: Settings, ingress: IngressSettings) -> list[Service]:
@@ -99,6 +101,7 @@ def app_services(home: Path, settings: Settings, ingress: IngressSettings) -> li
             ready=partial(is_healthy, home, name),
             after=(PROVISIONING, "registry"),
             environment=environment | _own_settings(name, ingress),
+            essential=name.partition("-")[0] not in _BESIDE,
         )
         for name, module in modules.items()
     ] + _connects(home, settings)
@@ -117,6 +120,7 @@ def _connects(home: Path, settings: Settings) -> list[Service]:
             after=(PROVISIONING,),
             ready_timeout_s=_CONNECT_WITHIN_S,
             stop_timeout_s=_CONNECT_STOPS_S,
+            essential=False,
         )
         for department in departments_with(home, Role.CAPTURE)
     ]

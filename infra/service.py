@@ -18,7 +18,11 @@ class RunAs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """One process of the platform. ``ready`` is called until it returns True; it never blocks over a second."""
+    """One process of the platform. ``ready`` is called until it returns True; it never blocks over a second.
+
+    A start waits for it and fails without it, unless it is not ``essential``: what one department's own system keeps
+    waiting, as a database that is away, is no reason for the others to wait.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -31,3 +35,4 @@ class Service:
     orphan_signal: signal.Signals = signal.SIGKILL
     ready_timeout_s: float = 60.0
     stop_timeout_s: float = 15.0
+    essential: bool = True

@@ -190,11 +190,13 @@ class Supervisor:
 
     def _complete(self) -> bool:
         return all(run.done for run in self._steps.values()) and all(
-            charge.state is State.READY for charge in self._charges.values()
+            charge.state is State.READY for charge in self._charges.values() if charge.service.essential
         )
 
     def _raise_failure(self, now: float) -> None:
         for charge in self._charges.values():
+            if not charge.service.essential:
+                continue
             if charge.late(now):
                 raise _failed(charge, f"{charge.name} was not ready within {charge.service.ready_timeout_s:g} s")
             if not charge.was_ready and charge.deaths >= DEATHS_AT_START:

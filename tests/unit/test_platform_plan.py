@@ -116,3 +116,7 @@ def test_a_department_that_captures_has_a_converter_and_a_kafka_connect_of_its_o
     services = {service.name: service for service in app_services(settings.home, settings, IngressSettings())}
     assert {"capture-gardens", "connect-gardens"} < services.keys()
     assert str(settings.cache_folder) in services["connect-gardens"].command
+    assert {name for name, service in services.items() if not service.essential} == {
+        "capture-gardens",
+        "connect-gardens",
+    }

@@ -112,6 +112,17 @@ def test_a_process_that_never_gets_ready_fails_the_start_with_its_last_lines(sta
     assert stage.pids() == []
 
 
+def test_a_start_neither_waits_for_nor_fails_by_what_is_not_essential(stage):
+    mute = {"ready_timeout_s": 0.2, "essential": False}
+    stage.start(
+        described("good"), described("mute", "import time; time.sleep(600)", **mute), described("dying", "1/0", **mute)
+    )
+    until(lambda: stage.of("dying").restarts >= 3, "it is started again and again")
+    assert stage.process.poll() is None
+    assert stage.of("good").state is State.READY
+    assert stage.stop() == 0
+
+
 def test_a_process_that_keeps_dying_fails_the_start(stage):
     stage.start(described("broken", "import sys; print('no such setting'); sys.exit(3)"))
     assert stage.process.wait(LIMIT_S) == 1
