@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV ?= uv
 ARGS ?=
 # Test files at once: most of them wait for a broker, a database or a process.
-JOBS ?= 4
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all bench check docs format lock clean
@@ -26,7 +26,7 @@ demo: install ## Start everything, move records, and prove the tables equal. ARG
 	$(BIN)/civicbus demo $(ARGS)
 
 test: install ## Run all tests against a real broker, registry and database.
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 test-all: ## The tests on each Python that is found; missing ones are named as skipped.
 	@tested=; for version in 3.11 3.12 3.13; do \

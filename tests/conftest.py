@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -28,19 +27,6 @@ RUNNING_HOME = "CIVICBUS_TEST_HOME"
 
 def pytest_report_header() -> str:
     return f"platform for broker tests: {_source()}"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that wait for processes stand between files that compute, so that both cores always have work."""
-    waiting: dict[Path, list[pytest.Item]] = {}
-    computing: dict[Path, list[pytest.Item]] = {}
-    for item in items:
-        kind = computing if item.path.parent.name == "unit" else waiting
-        kind.setdefault(item.path, []).append(item)
-    # Whole platforms first: the longest files.
-    longest_first = sorted(waiting.values(), key=lambda of_file: of_file[0].path.parent.name != "flow")
-    pairs = zip_longest(longest_first, computing.values(), fillvalue=[])
-    items[:] = [item for pair in pairs for of_file in pair for item in of_file]
 
 
 @pytest.fixture(scope="session")

@@ -135,23 +135,22 @@ def test_a_revocation_takes_the_right_to_read_before_the_output_has_stopped(
     def go() -> None:
         outcome.append(revoke(platform.home, platform.endpoints, platform.secrets, guest.id))
 
-    def denied() -> bool | None:
-        try:
-            reader.read(guest.topic, f"{registers.subscriber}.reader")
-        except AccessDenied:
-            return True
-        return None
+    def unseen() -> bool | None:
+        return guest.topic not in reader.topics() or None
 
+    assert unseen() is None
     revocation = threading.Thread(target=go)
     running_views.pause()
     try:
         revocation.start()
-        wait_for("the right to read to be gone", denied)
+        wait_for("the rights to be gone", unseen)
         assert revocation.is_alive()
     finally:
         running_views.resume()
     revocation.join(30)
     assert outcome[0].stopped_s is not None
+    with pytest.raises(AccessDenied):
+        reader.read(guest.topic, f"{registers.subscriber}.reader")
 
 
 @contextmanager
