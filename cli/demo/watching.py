@@ -39,14 +39,19 @@ class Watch:
     )
 
     def look(self) -> None:
-        """Read every process that answers; one that does not keeps its last figures."""
+        """Read every process that answers; one that does not keeps its last figures.
+
+        The totals are replaced, not changed: another thread may be reading them.
+        """
+        totals = dict(self.totals)
         for process in observed(self.home):
             shown = _read(self._client, process)
             before = self._seen.get((process.process, process.pid), {})
             for series, value in shown.items():
-                self.totals[series] = self.totals.get(series, 0.0) + max(0.0, value - before.get(series, 0.0))
+                totals[series] = totals.get(series, 0.0) + max(0.0, value - before.get(series, 0.0))
             if shown:
                 self._seen[process.process, process.pid] = shown
+        self.totals = totals
 
     def mark(self) -> None:
         """Percentiles are taken of what is counted from now on."""

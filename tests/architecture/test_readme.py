@@ -25,7 +25,7 @@ FILES_DEMO = ".venv/bin/civicbus demo --data ../shared/data/chicago --seconds 12
 # The only commands of the README that are not run here as they stand, and why.
 NOT_RUN = {
     DEMO: "tests/flow/test_demo.py runs the whole city; here a demo of forty rows leaves the state that is looked at",
-    FILES_DEMO: "tests/flow/test_demo.py runs it where the records lie beside the project",
+    FILES_DEMO: "tests/flow/test_demo_chicago.py runs it where the records lie beside the project",
     ". .venv/bin/activate": "the environment that runs the tests stands in its place",
     "make test": "it is what runs this",
 }

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ import psutil
 import pytest
 
 from civicbus.infra import postgres
-from support.chicago import FOLDER, needs_chicago
+from support.demo import finished, start
 from support.stages import wait_for
 
 
@@ -23,19 +21,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("demo")
     yield folder
     postgres.wipe(folder)
-
-
-def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [str(Path(sys.executable).with_name("civicbus")), "--home", str(home), "demo", "--json", *arguments]
-    log = (home / "demo.log").open("a")
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-
-
-def finished(demo: subprocess.Popen[str], home: Path) -> dict[str, object]:
-    out, _ = demo.communicate(timeout=400)
-    said = (home / "demo.log").read_text(errors="replace")[-3000:]
-    assert demo.returncode == 0, f"{out[-2000:]}\n{said}"
-    return json.loads(out)
 
 
 def of_home(home: Path) -> list[psutil.Process]:
@@ -82,17 +67,3 @@ def test_a_killed_demo_leaves_nothing_running_and_the_next_one_says_equal(home: 
     summary = finished(start(home, "--seconds", "2"), home)
     assert summary["equal"] is True
     assert of_home(home) == []
-
-
-@needs_chicago
-def test_the_records_of_chicago_arrive_whole(tmp_path: Path) -> None:
-    summary = finished(start(tmp_path, "--data", str(FOLDER)), tmp_path)
-    postgres.wipe(tmp_path)
-    rows = {table["agreement"]: table["rows"] for table in summary["tables"]}
-    assert rows["licence_terms"] == 15_514
-    assert rows["inspections"] == 17_823
-    assert rows["complaints"] == 55_167
-    assert rows["license_register"] == 11_033
-    assert summary["datasets"]["streets_sanitation.sanitation_complaints"]["repeated_keys"] == 176
-    assert summary["refused"] == {"key_missing": 2}
-    assert "inspection_visits.csv" in (tmp_path / "demo.log").read_text()

@@ -35,7 +35,7 @@ from support.samples import agreement, catalogue, permits
 from support.simulation import Bus, Death, Worker
 
 SEED = int(os.environ.get("CIVICBUS_TEST_SEED", "0"))
-EXAMPLES = int(os.environ.get("CIVICBUS_TEST_EXAMPLES", "80"))
+EXAMPLES = int(os.environ.get("CIVICBUS_TEST_EXAMPLES", "60"))
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 PARTITIONS = 2
 SECRET = b"secret"
