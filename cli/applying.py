@@ -6,9 +6,9 @@ and schemas are there; where one entry may not replace a published one, nothing 
 
 from __future__ import annotations
 
-from civicbus.errors import CheckFailed
+from civicbus.errors import CheckFailed, ConfigurationError
 from civicbus.infra.provision import provision_dataset
-from civicbus.names import AGREEMENTS_TOPIC, CATALOGUE_TOPIC, value_subject
+from civicbus.names import AGREEMENTS_TOPIC, CATALOGUE_TOPIC, DatasetId, value_subject
 from civicbus.schemas.agreement import Agreement
 from civicbus.schemas.catalogue_changes import Changes, changes
 from civicbus.schemas.datasets import Catalogue, Dataset
@@ -24,6 +24,13 @@ _GROUP = "platform.operator"
 def published_catalogue(endpoints: Endpoints, secrets: SecretStore) -> Catalogue:
     """The catalogue that the platform runs on."""
     return catalogue_of(read_all(endpoints, secrets.read(OPERATOR), CATALOGUE_TOPIC, _GROUP))
+
+
+def known_dataset(catalogue: Catalogue, wanted: DatasetId) -> Dataset:
+    """A dataset of the platform's catalogue; raises ConfigurationError where there is none."""
+    if wanted not in catalogue.datasets:
+        raise ConfigurationError(f"the platform does not know {wanted}", mend="run `civicbus catalogue apply`")
+    return catalogue.datasets[wanted]
 
 
 def apply_catalogue(endpoints: Endpoints, secrets: SecretStore, catalogue: Catalogue) -> Changes:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import stat
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from civicbus.cli.activation import published
+from civicbus.cli.applying import known_dataset
+from civicbus.cli.connection_strings import connection_string
 from civicbus.cli.context import Context
 from civicbus.cli.display import cell
 from civicbus.errors import AccessDenied, ConfigurationError, Unavailable
@@ -29,13 +29,11 @@ from civicbus.producers.capture import database, declared
 from civicbus.producers.capture.declared import Database, Declared
 from civicbus.producers.capture.journal import Journal, begin_journal, journal_path
 from civicbus.producers.sources import Way, claim, claim_of, raise_epoch, release
-from civicbus.schemas.datasets import Dataset
 from civicbus.secrets import OPERATOR, principal_of
 from civicbus.transport.assigned import AssignedReader
 
 app = typer.Typer(no_args_is_help=True, help="Captures: tables of a department's PostgreSQL, published as they change.")
 
-_STDIN = "-"
 _ENDS_WITHIN_S = 30.0
 _LOOK_S = 0.2
 
@@ -76,9 +74,9 @@ def add(
 ) -> None:
     """Capture the table of a dataset: all of its rows, then each change; run it again for a new password."""
     here: Context = context.obj
-    dataset = _dataset(here, DatasetId.parse(name))
+    dataset = known_dataset(published(here.endpoints, here.secrets).catalogue, DatasetId.parse(name))
     capture = declared.capture_of(dataset)
-    place = Database.parse(here.home, dataset.id, _connection_string(database_from))
+    place = Database.parse(here.home, dataset.id, connection_string(database_from))
     with place.connect() as session:
         database.require_ready(session, Declared(dataset=dataset, capture=capture, database=place))
     connect.fetch(here.settings.cache_folder)
@@ -119,27 +117,6 @@ def remove(context: typer.Context, name: Name) -> None:
     typer.echo(f"{dataset}: captured no more; {found.capture.table} itself was not touched")
     if left:
         raise ConfigurationError("some of it is left in the database", mend=f"have its administrator run:{left}")
-
-
-def _dataset(here: Context, name: DatasetId) -> Dataset:
-    datasets = published(here.endpoints, here.secrets).catalogue.datasets
-    if name not in datasets:
-        raise ConfigurationError(f"the platform does not know {name}", mend="run `civicbus catalogue apply`")
-    return datasets[name]
-
-
-def _connection_string(source: str) -> str:
-    if source == _STDIN:
-        return sys.stdin.read()
-    path = Path(source)
-    try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise ConfigurationError(f"others may read {path}", mend=f"run `chmod 600 {path}`")
-        return path.read_text()
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}", mend="name a file with the connection string"
-        ) from None
 
 
 def _take(here: Context, dataset: DatasetId) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import stat
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from civicbus.cli.applying import published_catalogue
+from civicbus.cli.applying import known_dataset, published_catalogue
+from civicbus.cli.connection_strings import connection_string
 from civicbus.cli.context import Context
 from civicbus.cli.display import cell
 from civicbus.errors import CivicbusError, ConfigurationError
@@ -24,14 +22,12 @@ from civicbus.postgres import connect_to
 from civicbus.producers.outbox.database import Waiting, open_outbox, place_of
 from civicbus.producers.outbox.script import refuse_unfit, script
 from civicbus.producers.sources import Way, claim, claims, datasets_of, release
-from civicbus.schemas.datasets import Catalogue, Dataset
 from civicbus.schemas.published import catalogue_of
 from civicbus.secrets import OPERATOR, Credentials, principal_of
 from civicbus.transport.compacted import read_all
 
 app = typer.Typer(no_args_is_help=True, help="Outboxes: tables of a department's PostgreSQL, published by triggers.")
 
-STDIN = "-"
 
 DepartmentName = Annotated[str, typer.Argument(metavar="DEPT", help="The department whose database it is.")]
 
@@ -53,7 +49,7 @@ def print_sql(
     wanted = DatasetId.parse(name)
     own = here.secrets.read(principal_of(wanted.department))
     catalogue = catalogue_of(read_all(here.endpoints, own, CATALOGUE_TOPIC, f"{wanted.department}.outbox"))
-    typer.echo(script(_dataset(catalogue, wanted), table), nl=False)
+    typer.echo(script(known_dataset(catalogue, wanted), table), nl=False)
 
 
 @app.command("add")
@@ -74,7 +70,7 @@ def add(
     here: Context = context.obj
     owner = department_id(department)
     if database is not None:
-        place = _connection_string(database)
+        place = connection_string(database)
         connect_to(place).close()
         here.secrets.write(Credentials(place_of(owner), place))
     with open_outbox(here.home, owner) as outbox:
@@ -88,7 +84,7 @@ def add(
     operator = here.secrets.read(OPERATOR)
     catalogue = published_catalogue(here.endpoints, here.secrets)
     for dataset in datasets:
-        refuse_unfit(_dataset(catalogue, dataset))
+        refuse_unfit(known_dataset(catalogue, dataset))
     for dataset in datasets:
         held = claim(here.endpoints, operator, dataset, Way.OUTBOX)
         typer.echo(f"{dataset}: published by its outbox, epoch {held.epoch}")
@@ -168,25 +164,3 @@ def _state(name: str, waiting: Waiting | None, epochs: Mapping[DatasetId, int]) 
         oldest_s=None if waiting is None else round(waiting.oldest_s, 1),
         problem="" if epoch is not None else f"nobody publishes it: run `civicbus outbox add {name.partition('.')[0]}`",
     )
-
-
-def _dataset(catalogue: Catalogue, wanted: DatasetId) -> Dataset:
-    try:
-        return catalogue.datasets[wanted]
-    except KeyError:
-        raise ConfigurationError(
-            f"the platform does not know {wanted}", mend="run `civicbus catalogue apply`"
-        ) from None
-
-
-def _connection_string(place: str) -> str:
-    """Read where nobody else can: from standard input, or from a file that only this user reads."""
-    if place == STDIN:
-        return sys.stdin.read().strip()
-    file = Path(place)
-    try:
-        if stat.S_IMODE(file.stat().st_mode) & 0o077:
-            raise ConfigurationError(f"{file} is readable by others", mend=f"run `chmod 600 {file}`")
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        raise ConfigurationError(f"{file} cannot be read", mend="give the file of a connection string, or -") from None

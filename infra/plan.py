@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -78,33 +79,31 @@ _MODULES = {
     Role.CAPTURE: "civicbus.producers.capture",
 }
 _INGRESS = "civicbus.producers.http"
-# What these wait for is a department's own: a database, a folder.
-_BESIDE = frozenset({Role.OUTBOX, Role.FOLDER, Role.CAPTURE})
 
 
 def app_services(home: Path, settings: Settings, ingress: IngressSettings) -> list[Service]:
     """Our own processes: those of admission and views, those that departments have here, and the ingress."""
-    modules = {
-        **_workers("admission", settings.admission_workers),
-        **_workers("views", settings.views_workers),
-        **_departments(home),
-        **({"ingress": (_INGRESS,)} if has_ingress(home) or ingress.oidc_issuer else {}),
-    }
     environment = {
         "CIVICBUS_LOG_LEVEL": settings.log_level,
         "CIVICBUS_VIEWS_MEMORY_MB": str(settings.views_memory_mb),
     } | FRUGAL
-    return [
-        Service(
-            name=name,
-            command=(sys.executable, "-m", *module, "--home", str(home)),
-            ready=partial(is_healthy, home, name),
-            after=(PROVISIONING, "registry"),
-            environment=environment | _own_settings(name, ingress),
-            essential=name.partition("-")[0] not in _BESIDE,
-        )
-        for name, module in modules.items()
-    ] + _connects(home, settings)
+    workers = _workers("admission", settings.admission_workers) | _workers("views", settings.views_workers)
+    services = [_own(home, name, words, environment) for name, words in workers.items()]
+    services += _departments(home, environment)
+    if has_ingress(home) or ingress.oidc_issuer:
+        services.append(_own(home, "ingress", (_INGRESS,), environment | ingress.environment()))
+    return services + _connects(home, settings)
+
+
+def _own(home: Path, name: str, words: tuple[str, ...], environment: Mapping[str, str]) -> Service:
+    """A process of ours: a module and its arguments."""
+    return Service(
+        name=name,
+        command=(sys.executable, "-m", *words, "--home", str(home)),
+        ready=partial(is_healthy, home, name),
+        after=(PROVISIONING, "registry"),
+        environment=environment,
+    )
 
 
 def _connects(home: Path, settings: Settings) -> list[Service]:
@@ -126,10 +125,6 @@ def _connects(home: Path, settings: Settings) -> list[Service]:
     ]
 
 
-def _own_settings(name: str, ingress: IngressSettings) -> dict[str, str]:
-    return ingress.environment() if name == "ingress" else {}
-
-
 def _workers(stage: str, count: int) -> dict[str, tuple[str, ...]]:
     """The members of a stage's group; the first has the stage's own name."""
     module = f"civicbus.stream_apps.{stage}"
@@ -137,13 +132,15 @@ def _workers(stage: str, count: int) -> dict[str, tuple[str, ...]]:
     return workers | {f"{stage}-{number}": (module, "--worker", str(number)) for number in range(1, count)}
 
 
-def _departments(home: Path) -> dict[str, tuple[str, ...]]:
-    """What departments have here, each process named by its role and its department."""
-    return {
-        f"{role}-{department}": (module, "--department", department)
-        for role, module in _MODULES.items()
-        for department in departments_with(home, role)
-    }
+def _departments(home: Path, environment: Mapping[str, str]) -> Iterator[Service]:
+    """What departments have here, each process named by its role and its department.
+
+    But for tables, what they wait for is a department's own: a database, a folder.
+    """
+    for role, module in _MODULES.items():
+        for department in departments_with(home, role):
+            service = _own(home, f"{role}-{department}", (module, "--department", department), environment)
+            yield replace(service, essential=role is Role.TABLE)
 
 
 def endpoints_of(settings: Settings, chosen: Ports) -> Endpoints:

@@ -17,6 +17,34 @@ _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _ABOUT = "CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;"
 
 
+def take(database: sqlite3.Connection, tables: str) -> None:
+    """Hold an open file for this process alone, with these tables and one of facts; raises what SQLite does."""
+    database.execute("PRAGMA locking_mode = EXCLUSIVE")
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    database.executescript(f"BEGIN EXCLUSIVE; {_ABOUT} {tables} COMMIT;")
+
+
+def fact(database: sqlite3.Connection, name: str) -> str | int | None:
+    """What the file says about itself under this name."""
+    row: tuple[str | int] | None = database.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+    return None if row is None else row[0]
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection, what: str) -> Iterator[None]:
+    """All of a block, or nothing of it; raises Unavailable, naming ``what``, where it cannot be written."""
+    try:
+        database.execute("BEGIN IMMEDIATE")
+        yield
+        database.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        raise Unavailable(f"{what} cannot be written: {error}") from None
+    finally:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+
+
 class HeldFile:
     """The file, its facts about itself, and its transactions. Not to be used by two threads at once."""
 
@@ -44,10 +72,7 @@ class HeldFile:
 
     def about(self, name: str) -> str | int | None:
         """A fact that was put before."""
-        row: tuple[str | int] | None = self.database.execute(
-            "SELECT value FROM about WHERE name = ?", (name,)
-        ).fetchone()
-        return None if row is None else row[0]
+        return fact(self.database, name)
 
     def put(self, name: str, value: str | int) -> None:
         """Write a fact down."""
@@ -56,15 +81,8 @@ class HeldFile:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of a block, or nothing of it; raises Unavailable where it cannot be written."""
-        try:
-            self.database.execute("BEGIN IMMEDIATE")
+        with transaction(self.database, f"the {self._kind} of {self._dataset}"):
             yield
-            self.database.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            raise Unavailable(f"the {self._kind} of {self._dataset} cannot be written: {error}") from None
-        finally:
-            if self.database.in_transaction:
-                self.database.execute("ROLLBACK")
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -78,10 +96,7 @@ class HeldFile:
 
     def _take(self, tables: str) -> None:
         try:
-            self.database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self.database.execute("PRAGMA journal_mode = WAL")
-            self.database.execute("PRAGMA synchronous = FULL")
-            self.database.executescript(f"BEGIN EXCLUSIVE; {_ABOUT} {tables} COMMIT;")
+            take(self.database, tables)
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode & 0xFF not in _HELD:
                 raise ConfigurationError(

@@ -19,10 +19,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NewType, Self
 
-from civicbus.errors import ConfigurationError, Unavailable
+from civicbus.errors import ConfigurationError
 from civicbus.events import ChangeEvent, deleted, parse_time, time_text, upserted
 from civicbus.names import DatasetId, DepartmentId
 from civicbus.producers.changes import Change, Refusal, next_sequence
+from civicbus.producers.held import fact, take, transaction
 from civicbus.producers.http.events import Asked
 from civicbus.reasons import Reason
 from civicbus.transport.outgoing import Position
@@ -35,7 +36,6 @@ VERSION = "1"
 _FORGET_ROWS = 20_000
 
 _TABLES = """
-CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS receipts (
     number INTEGER PRIMARY KEY,
     receipt TEXT NOT NULL UNIQUE,
@@ -268,32 +268,18 @@ class Receipts:
         return Planned(receipt=receipt, dataset=asked.dataset, change=ready)
 
     def _take(self) -> None:
-        self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = FULL")
-        self._database.executescript(f"BEGIN EXCLUSIVE; {_TABLES} COMMIT;")
+        take(self._database, _TABLES)
         self._database.execute("INSERT OR IGNORE INTO about VALUES ('version', ?)", (VERSION,))
         if (found := self._about("version")) != VERSION:
             raise ConfigurationError(f"{self._path} has version {found}, not {VERSION}", mend="remove it")
 
     def _about(self, name: str) -> str | int | None:
-        row: tuple[str | int] | None = self._database.execute(
-            "SELECT value FROM about WHERE name = ?", (name,)
-        ).fetchone()
-        return None if row is None else row[0]
+        return fact(self._database, name)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                self._database.execute("BEGIN IMMEDIATE")
-                yield
-                self._database.execute("COMMIT")
-            except sqlite3.OperationalError as error:
-                raise Unavailable(f"{self._path} cannot be written: {error}") from None
-            finally:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
+        with self._lock, transaction(self._database, str(self._path)):
+            yield
 
 
 def _repeated(receipt: ReceiptId, asked: Asked, known: tuple[object, ...]) -> Planned:

@@ -82,7 +82,7 @@ class Cache:
         self._folder = folder
         self._facts = facts
         self._memory_bytes = memory_bytes
-        self._written: Mapping[Partition, Mapped] | None = None
+        self._written: Mapping[Partition, tuple[RowsCopy, Mapped]] = {}
         self._writing: threading.Thread | None = None
         self._not_before_s = time.monotonic() + EVERY_S
 
@@ -131,17 +131,17 @@ class Cache:
         writing = self._writing is not None and self._writing.is_alive()
         return not writing and time.monotonic() >= self._not_before_s
 
-    def written(self) -> Mapping[Partition, Mapped] | None:
-        """Once for each checkpoint that is written: its files, where the values of the rows are to stand there."""
-        mapped, self._written = self._written, None
-        return mapped
+    def written(self) -> Mapping[Partition, tuple[RowsCopy, Mapped]]:
+        """Once for each checkpoint whose files the values of its rows are to stand in: each copy and its file."""
+        written, self._written = self._written, {}
+        return written
 
     def _is_much(self, rows: Mapping[Partition, Mapped]) -> bool:
         return sum(mapped.value_bytes for mapped in rows.values()) > self._memory_bytes
 
     def write(self, copy: Copy) -> None:
         """Write a copy of the state, on a thread of its own."""
-        self._written = None
+        self._written = {}
         self._writing = threading.Thread(target=self._write_in_turn, args=(copy,), name="checkpoint", daemon=True)
         self._writing.start()
 
@@ -187,7 +187,8 @@ class Cache:
         draft.rename(current)
         shutil.rmtree(old, ignore_errors=True)
         mapped = _mapped(current, copy.rows)
-        self._written = mapped if self._is_much(mapped) else None
+        if self._is_much(mapped):
+            self._written = {place: (rows, mapped[place]) for place, rows in copy.rows.items()}
 
 
 def _mapped(folder: Path, partitions: Iterable[Partition]) -> dict[Partition, Mapped]:

@@ -25,7 +25,6 @@ from civicbus.stream_apps.views.cache import Cache, Copy
 from civicbus.stream_apps.views.inbox import Inbox, Sent
 from civicbus.stream_apps.views.joined import Joined, writers
 from civicbus.stream_apps.views.metrics import ROWS
-from civicbus.stream_apps.views.rows import RowsCopy
 from civicbus.stream_apps.views.source import Source
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import Batch, Opening, Positions, Step
@@ -73,7 +72,6 @@ class Views:
         self._retry_at = LONG_AGO
         self._cache = cache
         self._cached: Positions | None = None
-        self._copied: dict[Partition, RowsCopy] = {}
         self._go_by(rules)
         self._begin_with_cached()
 
@@ -274,7 +272,6 @@ class Views:
             return
         self._cached = None
         rows = {place: copy for source in self._sources.values() for place, copy in source.copy().items()}
-        self._copied = rows
         self._cache.write(
             Copy(
                 positions=replace(positions, inputs={place: positions.inputs[place] for place in rows}),
@@ -290,15 +287,14 @@ class Views:
 
     def _move_to_disk(self) -> None:
         """Rows for which there is too little memory stand in the checkpoint from now on, once that is written."""
-        mapped = None if self._cache is None else self._cache.written()
-        if mapped is None:
-            return
-        copied, self._copied = self._copied, {}
-        for place, file in mapped.items():
+        written = {} if self._cache is None else self._cache.written()
+        moved = set()
+        for place, (copied, file) in written.items():
             source = self._sources.get(DatasetId.of(place.topic))
             if source is not None:
-                source.rows.move_to_disk(place.number, copied[place], file)
-        for source in self._sources.values():
+                source.rows.move_to_disk(place.number, copied, file)
+                moved.add(source)
+        for source in moved:
             source.rows.tidy()
 
     def committed(self, step: Step) -> None:

@@ -66,9 +66,6 @@ class Copied:
     places: Places
     pieces: Mapping[int, memoryview]
 
-    def __len__(self) -> int:
-        return len(self.places.addresses)
-
     def __getitem__(self, part: slice) -> list[bytes | None]:
         return _read(self.places[part], self.pieces)
 

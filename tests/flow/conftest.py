@@ -1,10 +1,12 @@
 """A session's views, on the session's platform; admission is in the conftest above."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from support.platform import Platform
+from support.following import withdraw
+from support.platform import Platform, unique
 from support.stages import StageProcess, views
 
 
@@ -14,3 +16,10 @@ def running_views(platform: Platform) -> Iterator[StageProcess]:
     process.start()
     yield process
     process.stop()
+
+
+@pytest.fixture
+def gardens(platform: Platform, tmp_path: Path) -> Iterator[str]:
+    """A quick-start page's department, under a name that nobody else uses; its entries are withdrawn afterwards."""
+    yield unique("gardens")
+    withdraw(platform, tmp_path / "my_catalogue")

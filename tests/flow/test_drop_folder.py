@@ -16,8 +16,8 @@ from civicbus.producers.folder.place import Language, Place, write_place
 from civicbus.schemas.catalogue_files import load_catalogue, shipped_catalogue
 from support.changes import Owned, latest, own
 from support.chicago import FOLDER, needs_chicago
-from support.following import described, follow, withdraw
-from support.platform import Member, Platform, unique
+from support.following import described, follow
+from support.platform import Member, Platform
 from support.stages import StageProcess, everything, wait_for
 from support.supervision import until
 
@@ -30,19 +30,12 @@ def folder_process(home: Path, department: str) -> StageProcess:
     return StageProcess("civicbus.producers.folder", home, f"folder-{department}", arguments)
 
 
-@pytest.fixture
-def name(platform: Platform, tmp_path: Path) -> Iterator[str]:
-    """A department that nobody else uses; its entries are withdrawn afterwards."""
-    yield unique("gardens")
-    withdraw(platform, tmp_path / "my_catalogue")
-
-
-def test_the_page_followed_literally_ends_in_admitted_changes(platform, running_admission, name, tmp_path):
-    process = folder_process(platform.home, name)
+def test_the_page_followed_literally_ends_in_admitted_changes(platform, running_admission, gardens, tmp_path):
+    process = folder_process(platform.home, gardens)
     with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(follow, "drop-folder.md", platform, tmp_path, name)
+        following = pool.submit(follow, "drop-folder.md", platform, tmp_path, gardens)
         until(
-            lambda: following.done() or department_id(name) in departments_with(platform.home, Role.FOLDER),
+            lambda: following.done() or department_id(gardens) in departments_with(platform.home, Role.FOLDER),
             "the folder to be added",
             60,
         )
@@ -53,7 +46,7 @@ def test_the_page_followed_literally_ends_in_admitted_changes(platform, running_
             process.stop()
     assert "3 rows: 3 new or changed, 0 deleted, 0 unchanged, 0 refused" in said
     assert "height_m: the value does not fit the field's type" in said
-    owned = described(platform, tmp_path / "my_catalogue", name)
+    owned = described(platform, tmp_path / "my_catalogue", gardens)
     rows = {key.decode(): owned.row(change) for key, change in latest(owned.changes()).items()}
     assert rows["T0003"] is None
     assert {key: row["species"] for key, row in rows.items() if row} == {"T0001": "oak", "T0002": "linden"}

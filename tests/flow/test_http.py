@@ -30,9 +30,9 @@ from civicbus.schemas.codec.frame import unframe
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.datasets import Dataset
 from support.changes import latest
-from support.following import described, follow, withdraw
+from support.following import described, follow
 from support.ingress import RunningIngress, client, ingress, on_the_platform
-from support.platform import Platform, unique
+from support.platform import Platform
 from support.stages import everything, new_dataset, wait_for
 
 SCHEMA = """
@@ -247,14 +247,12 @@ def test_the_openapi_document_is_true(desk: Desk) -> None:
 
 
 def test_the_quick_start_of_http_md_followed_literally_publishes_what_it_says(
-    platform: Platform, running_admission: object, tmp_path: Path
+    platform: Platform, running_admission: object, gardens: str, tmp_path: Path
 ) -> None:
     running = on_the_platform(platform)
     running.process.start()
-    name = unique("gardens")
-    printed = follow("http.md", platform, tmp_path, name)
-    owned = described(platform, tmp_path / "my_catalogue", name)
-    withdraw(platform, tmp_path / "my_catalogue")
+    printed = follow("http.md", platform, tmp_path, gardens)
+    owned = described(platform, tmp_path / "my_catalogue", gardens)
     running.process.stop()
     assert '"status":"admitted"' in printed
     rows = {key.decode(): owned.row(change) for key, change in latest(owned.changes()).items()}

@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
-import pytest
 
 from civicbus.infra.desired import Role, departments_with
-from civicbus.names import DepartmentId
-from support.following import described, follow, withdraw
+from support.following import described, follow
 from support.outbox import records, relay
-from support.platform import Platform, unique
 from support.stages import wait_for
 
 
-@pytest.fixture
-def department(platform: Platform, tmp_path: Path) -> Iterator[DepartmentId]:
-    """A department that nobody else uses; its entries are withdrawn afterwards."""
-    yield DepartmentId(unique("gardens"))
-    withdraw(platform, tmp_path / "my_catalogue")
-
-
-def test_the_page_followed_literally_publishes_what_it_says(platform, running_admission, department, tmp_path):
-    process = relay(platform.home, department)
+def test_the_page_followed_literally_publishes_what_it_says(platform, running_admission, gardens, tmp_path):
+    process = relay(platform.home, gardens)
 
     def supervise() -> None:
         """What the supervisor does: start the relay once the page has asked for it."""
-        wait_for("the relay's place", lambda: department in departments_with(platform.home, Role.OUTBOX) or None, 110)
+        wait_for("the relay's place", lambda: gardens in departments_with(platform.home, Role.OUTBOX) or None, 110)
         process.launch()
 
     with ThreadPoolExecutor(1) as supervisor:
         supervised = supervisor.submit(supervise)
-        said = follow("outbox.md", platform, tmp_path, department)
+        said = follow("outbox.md", platform, tmp_path, gardens)
         supervised.result()
     try:
         assert "2 rows that it has are on their way" in " ".join(said.split()).replace("│ │ ", "")
-        dataset = described(platform, tmp_path / "my_catalogue", department).dataset
+        dataset = described(platform, tmp_path / "my_catalogue", gardens).dataset
         expected = {b"T0001": "oak", b"T0002": "linden"}
         wait_for(
             "both trees",

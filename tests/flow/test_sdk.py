@@ -27,7 +27,7 @@ from civicbus.schemas.datasets import Dataset
 from civicbus.secrets import principal_of
 from support.entries import DEPARTMENT, ENTRY, write_catalogue
 from support.entries import SCHEMA as SCHEMA_OF_TREES
-from support.following import follow, withdraw
+from support.following import follow
 from support.platform import Platform, unique
 from support.spooling_program import RECORDS, WORDS, row
 from support.stages import everything, new_dataset, parked, wait_for
@@ -126,18 +126,12 @@ def test_a_program_killed_five_times_and_the_broker_once_loses_nothing_and_says_
     assert {row["word"] for row in arrived().values()} >= set(WORDS)
 
 
-@pytest.fixture
-def name(platform: Platform, tmp_path: Path) -> Iterator[str]:
-    yield unique("gardens")
-    withdraw(platform, tmp_path / "my_catalogue")
-
-
-def test_the_page_followed_literally_ends_in_admitted_records(platform, running_admission, name, tmp_path):
-    said = follow("sdk.md", platform, tmp_path, name)
+def test_the_page_followed_literally_ends_in_admitted_records(platform, running_admission, gardens, tmp_path):
+    said = follow("sdk.md", platform, tmp_path, gardens)
     assert re.search(r"Position\(partition=\d, offset=0\)", said)
     assert "20 rows: 20 would be admitted, 0 refused" in said
     assert "1 passed" in said
-    dataset = load_catalogue(tmp_path / "my_catalogue").datasets[DatasetId(department_id(name), "trees")]
+    dataset = load_catalogue(tmp_path / "my_catalogue").datasets[DatasetId(department_id(gardens), "trees")]
     keys = {f"T{number:04}" for number in range(3, 104)}
     wait_for(
         "every tree of the page",
