@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from confluent_kafka import (
     Consumer,
+    ConsumerGroupState,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
@@ -146,6 +147,14 @@ class Bus:
         except KafkaException:
             return {}
         return {Partition(Topic(each.topic), each.partition): each.offset for each in found if each.offset >= 0}
+
+    def sharing(self, group: str, topic: Topic) -> int:
+        """How many members of a group have partitions of the topic, once the group is at rest; 0 before."""
+        described = self.admin.describe_consumer_groups([group])[group].result(15)
+        if described.state is not ConsumerGroupState.STABLE:
+            return 0
+        assigned = [member.assignment.topic_partitions for member in described.members]
+        return sum(any(each.topic == topic for each in partitions) for partitions in assigned)
 
     def reader(self) -> Consumer:
         """Reads committed, from where it is told to; ends are told."""

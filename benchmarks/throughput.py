@@ -2,7 +2,8 @@
 
 The steps of a run:
 1. inputs and outputs are made anew; the joined dataset is written;
-2. the engine starts, and works off some tenths of the rows, so that it is assigned, compiled and warm;
+2. the engine starts, each of its threads or workers gets its partitions, and it works off some tenths of the rows, so
+   that it is compiled and warm;
 3. the measured rows are written into one open transaction, which no engine can see;
 4. the transaction is committed, which starts the clock; the engine has the processors to itself and the broker;
 5. the clock stops at the last thing that became visible; then every output is read back and compared.
@@ -28,6 +29,7 @@ from benchmarks.platform import Bench, own_outputs
 from benchmarks.results import Throughput
 from benchmarks.rows import ENTERPRISES, PERMITS, Rows, enterprise_changes
 from benchmarks.workloads import Expected, Oracle, Plan, Workload, inputs_of, plan
+from civicbus.errors import Unavailable
 from civicbus.names import Topic
 from civicbus.observe import observed
 from civicbus.schemas.agreement import Agreement
@@ -36,6 +38,7 @@ OUR_GROUP = "platform.views"
 WARM_WITHIN_S = 240.0
 DONE_WITHIN_S = 400.0
 BEFORE_THE_CLOCK_S = 1.0
+SHARES_EVERY_S = 0.5
 PARTS = ("civicbus_loop_seconds", "civicbus_views_seconds")
 
 
@@ -142,9 +145,19 @@ class _Run:
 
     def _warm_up(self, process: Started, topics: Sequence[Topic]) -> None:
         bus = self._bench.bus
+        self._wait_for_all(process)
         bus.publish(Backlog(self._records, self._material.rows.changes(self._plan.warm)))
         warm = replace(self._plan, measured=range(0), changing=range(0))
         self._watched(process, self._look(process, topics, warm), WARM_WITHIN_S)
+
+    def _wait_for_all(self, process: Started) -> None:
+        """Until each thread or worker has partitions: one that comes while the clock runs would take them from another."""
+        deadline = time.monotonic() + WARM_WITHIN_S
+        while self._engine.threads > 1 and self._bench.bus.sharing(self._group, self._records) < self._engine.threads:
+            process.must_run()
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{self._engine.title}: not all of it has partitions after {WARM_WITHIN_S:.0f} s")
+            time.sleep(SHARES_EVERY_S)
 
     def _clocked(self, process: Started, topics: Sequence[Topic]) -> tuple[float, Reached, Cpu, dict[str, float]]:
         bus = self._bench.bus

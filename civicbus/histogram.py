@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -35,13 +36,14 @@ class BatchHistogram(Collector):
         self._lock = threading.Lock()
         registry.register(self)
 
-    def observe(self, label_values: tuple[str, ...], values: Sequence[float]) -> None:
+    def observe(self, label_values: tuple[str, ...], values: Sequence[float] | NDArray[np.float64]) -> None:
         """Add one batch of observations."""
-        places = np.searchsorted(self._bounds, np.asarray(values, dtype=np.float64))
+        observed = np.asarray(values, dtype=np.float64)
+        places = np.searchsorted(self._bounds, observed)
         counts = np.bincount(places, minlength=len(self._bounds) + 1)
         with self._lock:
             self._counts[label_values] = self._counts.get(label_values, np.zeros_like(counts)) + counts
-            self._sums[label_values] = self._sums.get(label_values, 0.0) + float(sum(values))
+            self._sums[label_values] = self._sums.get(label_values, 0.0) + float(observed.sum())
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)

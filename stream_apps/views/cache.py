@@ -34,6 +34,8 @@ log = structlog.get_logger()
 # Another number: everything that was cached is evaluated again.
 ENGINE = 2
 EVERY_S = 5.0
+# Where there is much to do, it waits: it would take its share from what it is to save.
+AT_LEAST_EVERY_S = 30.0
 # A checkpoint may take this share of one processor.
 SHARE = 0.05
 HORIZON = timedelta(days=15)
@@ -125,11 +127,14 @@ class Cache:
         ends = self._facts.ends(reached)
         return "its topics are shorter" if any(ends[place] < at for place, at in reached.items()) else ""
 
-    @property
-    def due(self) -> bool:
-        """Whether it is time for another checkpoint, and none is being written."""
+    def is_due(self, *, busy: bool, memory_bytes: int) -> bool:
+        """Whether it is time for another checkpoint, and none is being written.
+
+        ``busy``: there is much to do. ``memory_bytes``: what the values take; more than enough of it waits for nothing.
+        """
         writing = self._writing is not None and self._writing.is_alive()
-        return not writing and time.monotonic() >= self._not_before_s
+        waits = busy and memory_bytes <= self._memory_bytes
+        return not writing and time.monotonic() >= self._not_before_s + waits * AT_LEAST_EVERY_S
 
     def written(self) -> Mapping[Partition, tuple[RowsCopy, Mapped]]:
         """Once for each checkpoint whose files the values of its rows are to stand in: each copy and its file."""

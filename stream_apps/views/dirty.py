@@ -45,9 +45,13 @@ class Lot:
     def __len__(self) -> int:
         return len(self.slots)
 
-    def take(self, places: Ints | slice | NDArray[np.bool_]) -> Lot:
+    def take(self, places: Ints | slice) -> Lot:
         """Some of the lot."""
         return Lot(self.slots[places], self.causes[places], self.timestamps_ms[places], self.fresh[places])
+
+    def where(self, these: NDArray[np.bool_]) -> Lot:
+        """Those for which it is true; the lot itself where it is for all."""
+        return self if these.all() else self.take(np.flatnonzero(these))
 
 
 class Dirty:
@@ -64,7 +68,7 @@ class Dirty:
 
     def mark(self, lot: Lot) -> None:
         """These rows are dirty; those that are so already keep their place and their cause."""
-        new = lot.take(~self._flags.array[lot.slots])
+        new = lot.where(~self._flags.array[lot.slots])
         if len(new):
             self._flags.array[new.slots] = True
             (self._large if len(new) > LARGE else self._small).append(new)
@@ -76,7 +80,7 @@ class Dirty:
     def note(self, causes: NDArray[Any]) -> None:
         """Write the cause of every row in the queue into a column of causes."""
         for lot in (*self._small, *self._large):
-            still = lot.take(self._flags.array[lot.slots])
+            still = lot.where(self._flags.array[lot.slots])
             causes[still.slots] = still.causes
 
     def take(self, most: int) -> list[Lot]:
@@ -92,7 +96,7 @@ class Dirty:
                     queue.appendleft(lot.take(slice(room, None)))
                     lot = lot.take(slice(room))
                 room -= len(lot)
-                still = lot.take(self._flags.array[lot.slots])
+                still = lot.where(self._flags.array[lot.slots])
                 self.clean(still.slots)
                 if len(still):
                     taken.append(still)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 
 import numpy as np
 import pyarrow as pa
@@ -171,19 +172,19 @@ class Sent:
     def upserts(self, lot: Lot, values: Sequence[bytes], written: Written) -> None:
         """What differs from the inbox."""
         digests = np.fromiter(map(_digest, values), np.uint64, len(values))
-        differing = np.flatnonzero(digests != self._digests.array[lot.slots])
+        differs = digests != self._digests.array[lot.slots]
+        differing = lot.where(differs)
         if not len(differing):
             return
-        self._digests.array[lot.slots[differing]] = digests[differing]
+        self._digests.array[differing.slots] = digests[differs]
         self._upserts.inc(len(differing))
-        self._write(lot.take(differing), [values[place] for place in differing.tolist()], written)
+        self._write(differing, compress(values, differs.tolist()), written)
 
-    def tombstones(self, lot: Lot, written: Written) -> None:
+    def tombstones(self, lot: Lot, among: NDArray[np.bool_], written: Written) -> None:
         """What the inbox has of these rows, and should not."""
-        held = np.flatnonzero(self._digests.array[lot.slots])
-        if not len(held):
+        leaving = lot.where(among & (self._digests.array[lot.slots] != _NOTHING))
+        if not len(leaving):
             return
-        leaving = lot.take(held)
         self._digests.clear(leaving.slots)
         self._tombstones.inc(len(leaving))
         self._write(leaving, [None] * len(leaving), written)

@@ -174,14 +174,14 @@ class Source:
                 if loading:
                     waits = np.isin(self.rows.partitions.array[lot.slots], [*loading])
                     self.rows.doubt(lot.slots[waits], lot.causes[waits])
-                    lot = lot.take(~waits)
+                    lot = lot.where(~waits)
                 self._dirty.mark(lot)
 
     def close(self, number: int) -> None:
         """The partition belongs to another worker now."""
         self._live.discard(number)
         self._dirty.clean(self.rows.of_partition(number))
-        self._fresh = [lot.take(self.rows.partitions.array[lot.slots] != number) for lot in self._fresh]
+        self._fresh = [lot.where(self.rows.partitions.array[lot.slots] != number) for lot in self._fresh]
         for each in (*self.sent, *self.getting_ready):
             each.close(number)
         self.rows.close(number)
@@ -252,7 +252,9 @@ class Source:
                 written.outputs.append(self._parked(lot, places[bad.index], bad.fault, written))
             if len(decoded.indices):
                 rows = decoded.batch.select(self._needs)
-                good = lot.take(np.array(places, np.int64)[np.asarray(decoded.indices, np.int64)])
+                good = lot
+                if len(decoded.indices) < len(lot):
+                    good = lot.take(np.array([places[index] for index in decoded.indices], np.int64))
                 self._compare(good, self._with_joined(good.slots, rows), written)
         written.partitions |= set(np.unique(self.rows.partitions.array[lot.slots]).tolist())
         if gone:
@@ -285,10 +287,10 @@ class Source:
             with timed("encode"):
                 values, faults = sent.inbox.encoded(result.rows)
             with timed("compare"):
-                passing = self._without(faults, sent, lot.take(passes), written)
+                passing = self._without(faults, sent, lot.where(passes), written)
                 sent.upserts(passing, values, written)
         with timed("compare"):
-            sent.tombstones(lot.take(~passes), written)
+            sent.tombstones(lot, ~passes, written)
 
     def _without(self, faults: Mapping[int, Unacceptable], sent: Sent, lot: Lot, written: Written) -> Lot:
         """The rows but those that no inbox can hold: they are parked, and their earlier versions leave it."""
@@ -296,8 +298,8 @@ class Source:
             return lot
         written.outputs += [self._parked(lot, place, fault, written) for place, fault in faults.items()]
         faulty = np.isin(np.arange(len(lot)), [*faults])
-        sent.tombstones(lot.take(faulty), written)
-        return lot.take(~faulty)
+        sent.tombstones(lot, faulty, written)
+        return lot.where(~faulty)
 
     def _remove(self, lot: Lot, written: Written) -> None:
         """Records that are gone: their rows leave every inbox, and their slots are free.
@@ -305,7 +307,7 @@ class Source:
         While a view is made ready the slots stay: its inbox may hold such rows, too.
         """
         for sent in self.sent:
-            sent.tombstones(lot, written)
+            sent.tombstones(lot, np.ones(len(lot), np.bool_), written)
         if not self.getting_ready:
             self.rows.free(lot.slots)
 
@@ -339,10 +341,10 @@ def _naming(names: NDArray[np.int32], changed: Changed, count: int) -> Lot:
     return Lot.of(slots, changed.causes[which], changed.timestamps_ms[which], fresh=True)
 
 
-def _last_of_each(slots: Ints) -> Ints:
+def _last_of_each(slots: Ints) -> Ints | slice:
     """The places of the last occurrence of each slot."""
     last = dict(zip(slots.tolist(), range(len(slots)), strict=True))
-    return np.fromiter(last.values(), np.int64, len(last))
+    return slice(None) if len(last) == len(slots) else np.fromiter(last.values(), np.int64, len(last))
 
 
 def _by_schema(values: Sequence[bytes | None]) -> tuple[Mapping[int, Sequence[int]], list[int]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+import numpy as np
 import structlog
 
 from civicbus.errors import Unavailable
@@ -32,6 +33,8 @@ from civicbus.transport.stage import Batch, Opening, Positions, Step
 log = structlog.get_logger()
 
 TURN_ROWS = 10_000
+MANY_RECORDS = 1_000
+"""A batch of so many shows a backlog: what can wait waits."""
 RETRY = timedelta(seconds=1)
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -72,6 +75,7 @@ class Views:
         self._retry_at = LONG_AGO
         self._cache = cache
         self._cached: Positions | None = None
+        self._busy = False
         self._go_by(rules)
         self._begin_with_cached()
 
@@ -221,6 +225,7 @@ class Views:
         self._refresh_joined(now)
         waiting = now < self._retry_at
         self._move_to_disk()
+        self._busy = sum(map(len, batches)) >= MANY_RECORDS
         step = Step()
         self._keep_what_is_ready(step, now_ms)
         for batch in batches:
@@ -261,7 +266,7 @@ class Views:
     def wants_checkpoint(self) -> bool:
         return (
             self._cache is not None
-            and self._cache.due
+            and self._cache.is_due(busy=self._busy, memory_bytes=self._value_bytes)
             and all(joined.decoded for joined in self._joined.values())
             and all(source.at_rest for source in self._sources.values())
             and all(place.number in self._sources[DatasetId.of(place.topic)].live for place in self._open)
@@ -285,6 +290,10 @@ class Views:
             )
         )
 
+    @property
+    def _value_bytes(self) -> int:
+        return sum(source.rows.value_bytes_in_memory for source in self._sources.values())
+
     def _move_to_disk(self) -> None:
         """Rows for which there is too little memory stand in the checkpoint from now on, once that is written."""
         written = {} if self._cache is None else self._cache.written()
@@ -300,7 +309,7 @@ class Views:
     def committed(self, step: Step) -> None:
         now_ms = self._clock().timestamp() * 1000
         for agreement, timestamps_ms in step.fresh.items():
-            END_TO_END.observe(("inbox", agreement), [(now_ms - each) / 1000 for each in timestamps_ms])
+            END_TO_END.observe(("inbox", agreement), (now_ms - np.array(timestamps_ms)) / 1000)
 
     def _refresh_joined(self, now: datetime) -> None:
         if now < self._retry_at:

@@ -24,6 +24,7 @@ NOTHING = -1
 _LENGTH_BITS = 24
 _LENGTH = 2**_LENGTH_BITS - 1
 _PIECE_BYTES = 4 * 2**20
+_SHARED = 4
 _LITTLE_BYTES = 64 * 2**20
 _MOVED_AT_ONCE = 20_000
 
@@ -77,6 +78,8 @@ class Values:
         self._pieces: dict[int, memoryview] = {NOTHING: memoryview(b"")}
         self._in_memory: dict[int, int] = {}
         self._last = NOTHING
+        # The piece that is being filled, and how much of it is free.
+        self._filling = NOTHING
         self._free = 0
         self._look_at_bytes = _LITTLE_BYTES
 
@@ -86,9 +89,7 @@ class Values:
         together = b"".join(present)
         lengths = np.fromiter(map(len, present), np.int64, len(values))
         ends = np.cumsum(lengths)
-        piece, start = self._room(len(together))
-        if together:
-            self._pieces[piece][start : start + len(together)] = together
+        piece, start = self._kept(together)
         addresses = _addresses(start + ends - lengths, lengths)
         if None in values:
             addresses[[value is None for value in values]] = NOTHING
@@ -96,9 +97,7 @@ class Values:
 
     def add_file(self, mapped: Mapped) -> Places:
         """Values that stand in a file."""
-        piece = self._new(mapped.bytes)
-        self._free = 0
-        return _in_piece(piece, mapped.addresses)
+        return _in_piece(self._new(mapped.bytes), mapped.addresses)
 
     def read(self, places: Places) -> list[bytes | None]:
         """The values that stand there."""
@@ -145,20 +144,27 @@ class Values:
         for piece in self._pieces.keys() - pieces - {NOTHING}:
             del self._pieces[piece]
             self._in_memory.pop(piece, None)
-        if self._last not in self._pieces:
+        if self._filling not in self._pieces:
             self._free = 0
 
-    def _room(self, count: int) -> tuple[int, int]:
-        """The piece in which so many bytes are free, and where in it."""
-        if not count:
+    def _kept(self, together: bytes) -> tuple[int, int]:
+        """The piece in which these bytes stand, and where in it; many are one of their own and need no copy."""
+        if not together:
             return NOTHING, 0
-        if count > self._free:
-            size = max(count, _PIECE_BYTES)
-            self._in_memory[self._new(np.empty(size, np.uint8).data)] = size
-            self._free = size
-        start = len(self._pieces[self._last]) - self._free
-        self._free -= count
-        return self._last, start
+        if len(together) >= _PIECE_BYTES // _SHARED:
+            return self._new_in_memory(memoryview(together)), 0
+        if len(together) > self._free:
+            self._filling = self._new_in_memory(np.empty(_PIECE_BYTES, np.uint8).data)
+            self._free = _PIECE_BYTES
+        start = _PIECE_BYTES - self._free
+        self._free -= len(together)
+        self._pieces[self._filling][start : start + len(together)] = together
+        return self._filling, start
+
+    def _new_in_memory(self, piece: memoryview) -> int:
+        number = self._new(piece)
+        self._in_memory[number] = len(piece)
+        return number
 
     def _new(self, piece: memoryview) -> int:
         self._last += 1

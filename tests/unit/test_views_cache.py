@@ -325,5 +325,6 @@ def test_a_hashed_row_that_another_worker_took_back_is_not_taken_back_again() ->
     sent.restore(Batch(partition=place, **batch))
     written = Written(0)
     assert sent.sweep(0, slots, 0) == []
-    sent.tombstones(Lot.of(slots, np.array([b"x"], np.object_), np.array([0]), fresh=False), written)
+    lot = Lot.of(slots, np.array([b"x"], np.object_), np.array([0]), fresh=False)
+    sent.tombstones(lot, np.array([True]), written)
     assert written.outputs == []
