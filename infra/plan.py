@@ -67,6 +67,7 @@ def platform_plan(home: Path, settings: Settings, tell: Tell) -> list[Step]:
 FRUGAL = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_TRIM_THRESHOLD_": "1000000",
+    "MALLOC_MMAP_THRESHOLD_": "1000000",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "POLARS_MAX_THREADS": "1",
 }

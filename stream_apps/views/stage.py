@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 import structlog
 
 from civicbus.errors import Unavailable
@@ -305,6 +306,9 @@ class Views:
                 moved.add(source)
         for source in moved:
             source.rows.tidy()
+        if moved:
+            # The allocator keeps what was freed between what is in use, unless asked.
+            pa.default_memory_pool().release_unused()
 
     def committed(self, step: Step) -> None:
         now_ms = self._clock().timestamp() * 1000
