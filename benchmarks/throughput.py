@@ -151,7 +151,7 @@ class _Run:
         self._watched(process, self._look(process, topics, warm), WARM_WITHIN_S)
 
     def _wait_for_all(self, process: Started) -> None:
-        """Until each thread or worker has partitions: one that comes while the clock runs would take them from another."""
+        """Until each thread or worker has partitions: one that comes later would take them while the clock runs."""
         deadline = time.monotonic() + WARM_WITHIN_S
         while self._engine.threads > 1 and self._bench.bus.sharing(self._group, self._records) < self._engine.threads:
             process.must_run()

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -46,6 +46,13 @@ OPTIONS: Options = {
 }
 _OVERHEAD_BYTES = 512
 _NAMED = 20
+
+
+class Sent(Protocol):
+    """A record that was handed over."""
+
+    @property
+    def event_id(self) -> str: ...
 
 
 class _Metadata(Protocol):
@@ -177,9 +184,7 @@ class Outgoing:
         with self._lock:
             self._conclude()
         if late:
-            raise Unavailable(
-                f"after {timeout_s:g} s the broker has not acknowledged {_named(late)}", mend="publish them again"
-            )
+            raise unacknowledged(late, timeout_s)
 
     def close(self) -> None:
         """Flush and disconnect; raises what failed or was not acknowledged, which is given up."""
@@ -228,7 +233,7 @@ class Outgoing:
             if failure is not None:
                 failed.append((receipt, failure))
         if failed:
-            raise _undelivered([receipt for receipt, _ in failed], failed[0][1])
+            raise undelivered([receipt for receipt, _ in failed], failed[0][1])
 
 
 def size_of(key: bytes | None, value: bytes | None) -> int:
@@ -242,7 +247,14 @@ def _quieten() -> None:
     logging.getLogger("kafka.net.sasl.scram").setLevel(logging.ERROR)
 
 
-def _undelivered(failed: list[Receipt], first: CivicbusError) -> CivicbusError:
+def unacknowledged(late: Sequence[Sent], timeout_s: float) -> Unavailable:
+    """The fault of a flush whose time is out."""
+    return Unavailable(
+        f"after {timeout_s:g} s the broker has not acknowledged {_named(late)}", mend="publish them again"
+    )
+
+
+def undelivered(failed: Sequence[Sent], first: CivicbusError) -> CivicbusError:
     """One fault for these receipts: of the kind of the first, naming their events."""
     text = f"not delivered: {_named(failed)}"
     if isinstance(first, Unacceptable):
@@ -250,7 +262,7 @@ def _undelivered(failed: list[Receipt], first: CivicbusError) -> CivicbusError:
     return type(first)(f"{text}: {first.message}", mend=first.mend)
 
 
-def _named(receipts: list[Receipt]) -> str:
+def _named(receipts: Sequence[Sent]) -> str:
     ids = ", ".join(receipt.event_id for receipt in receipts[:_NAMED])
     more = f" and {len(receipts) - _NAMED} more" if len(receipts) > _NAMED else ""
     return f"{len(receipts)} changes (events {ids}{more})"

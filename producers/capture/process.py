@@ -15,12 +15,12 @@ import structlog
 from civicbus.errors import AccessDenied, CivicbusError, ConfigurationError, Unavailable
 from civicbus.names import DatasetId, DepartmentId, capture_topic
 from civicbus.observe import Health
+from civicbus.producers.bulk import bulk_publisher
 from civicbus.producers.capture import metrics
 from civicbus.producers.capture.declared import declared, load
 from civicbus.producers.capture.engine import Engine
 from civicbus.producers.capture.journal import Journal, journal_path, require_same_topic
 from civicbus.producers.capture.running import Running
-from civicbus.producers.publisher import Publisher
 from civicbus.producers.registered import registered_schema
 from civicbus.producers.sources import Way, claims, datasets_of
 from civicbus.schemas.registry import Registry
@@ -151,7 +151,7 @@ class _Captures:
         journal = Journal(journal_path(self.home, dataset))
         try:
             require_same_topic(journal, str(self.reader.describe([topic])[topic].id), dataset)
-            publisher = Publisher(self.endpoints, self.credentials, found.dataset, schema_id)
+            publisher = bulk_publisher(self.endpoints, self.credentials, found.dataset, schema_id)
         except BaseException:
             journal.close()
             raise

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from civicbus.names import DepartmentId
+from civicbus.producers.bulk import bulk_publisher_at
 from civicbus.producers.folder.corrections import corrections_of
 from civicbus.producers.folder.desk import RESULTS, End, Job
 from civicbus.producers.folder.faults import Fault, FileRefused
@@ -23,7 +24,6 @@ from civicbus.producers.folder.sheet import Sheet, read_sheet
 from civicbus.producers.folder.twins import digest_of, remember, twin_of
 from civicbus.producers.journal import Journal, journal_path
 from civicbus.producers.judging import judge
-from civicbus.producers.publisher import Publisher
 from civicbus.producers.table import ROW, Table
 from civicbus.producers.table_source import Outcome, RefusedRow, TableSource
 from civicbus.schemas.datasets import Catalogue, Dataset
@@ -94,7 +94,7 @@ def _publish(bench: Bench, table: Table, named: Named) -> Outcome:
     dataset = named.dataset
     with (
         Journal(journal_path(bench.home, dataset.id), dataset.id) as journal,
-        Publisher.at(bench.home, dataset) as publisher,
+        bulk_publisher_at(bench.home, dataset) as publisher,
     ):
         source = TableSource(dataset, publisher.schema_id, journal, publisher, stop=bench.stop)
         return source.publish_table(table, full=named.part is Part.FULL)

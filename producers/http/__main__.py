@@ -20,6 +20,7 @@ from civicbus import logs, observe
 from civicbus.errors import Unavailable
 from civicbus.names import CATALOGUE_TOPIC, DepartmentId
 from civicbus.observe import Health
+from civicbus.producers.bulk import bulk_publisher_at
 from civicbus.producers.http.app import make_app
 from civicbus.producers.http.fates import Fates
 from civicbus.producers.http.ingress import Ingress
@@ -28,7 +29,6 @@ from civicbus.producers.http.keys import KeyFile
 from civicbus.producers.http.known import Known
 from civicbus.producers.http.listening import ingress_folder, listen
 from civicbus.producers.http.receipts import Receipts
-from civicbus.producers.publisher import Publisher
 from civicbus.secrets import INGRESS, Credentials, Principal, SecretStore, principal_of
 from civicbus.settings import Endpoints, IngressSettings, Settings, secrets_folder
 from civicbus.transport.assigned import AssignedReader
@@ -80,7 +80,7 @@ def _assembled(home: Path, settings: IngressSettings, receipts: Receipts, stack:
         return AssignedReader(endpoints, credentials(principal_of(department)), group=group)
 
     known = Known(follow)
-    intake = Intake(receipts, lambda dataset: Publisher.at(home, dataset), lambda: datetime.now(UTC))
+    intake = Intake(receipts, lambda dataset: bulk_publisher_at(home, dataset), lambda: datetime.now(UTC))
     fates = Fates(receipts, progress, quarantine)
     stack.callback(fates.close)
     stack.callback(intake.close)

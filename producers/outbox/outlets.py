@@ -14,6 +14,7 @@ from typing import Self
 
 from civicbus.errors import ConfigurationError, Unavailable
 from civicbus.names import CATALOGUE_TOPIC, SOURCES_TOPIC, DatasetId, DepartmentId
+from civicbus.producers.bulk import bulk_publisher
 from civicbus.producers.outbox.script import refuse_unfit
 from civicbus.producers.publisher import Publisher
 from civicbus.producers.registered import registered_schema
@@ -92,7 +93,7 @@ class Outlets:
             return
         refuse_unfit(dataset)
         schema_id = registered_schema(self._registry, dataset)
-        publisher = Publisher(self._endpoints, self._credentials, dataset, schema_id)
+        publisher = bulk_publisher(self._endpoints, self._credentials, dataset, schema_id)
         self._open[name] = Outlet(dataset=dataset, epoch=epoch, publisher=publisher)
         if before is not None:
             before.publisher.close()

@@ -14,6 +14,7 @@ from civicbus.errors import AccessDenied, ConfigurationError, Unacceptable, Unav
 from civicbus.events import UNSENDABLE_FIELD, UNSENDABLE_REASON
 from civicbus.infra.provision import provision_dataset
 from civicbus.names import DatasetId
+from civicbus.producers.bulk import bulk_publisher
 from civicbus.producers.publisher import Publisher
 from civicbus.producers.registered import registered_schema
 from civicbus.reasons import Reason
@@ -28,10 +29,18 @@ from support.inboxes import eventually
 from support.platform import Member, Platform
 from support.samples import permits
 
+Connect = Callable[..., Publisher]
+
+
+@pytest.fixture(params=[Publisher, bulk_publisher], ids=["kafka-python", "librdkafka"])
+def connect(request: pytest.FixtureRequest) -> Connect:
+    return request.param
+
 
 @pytest.fixture
-def owned(platform: Platform, new_department: Callable[[str], Member]) -> Owned:
-    return own(platform, new_department("construction"), permits(quality=Quality(required=True)))
+def owned(platform: Platform, new_department: Callable[[str], Member], connect: Connect) -> Owned:
+    owned = own(platform, new_department("construction"), permits(quality=Quality(required=True)))
+    return replace(owned, connect=connect)
 
 
 def permit(number: object, status: object = "new", **more: object) -> dict[str, object]:
@@ -189,17 +198,18 @@ def test_no_more_is_on_its_way_than_the_limit_and_all_of_it_arrives(owned):
     assert len(owned.changes()) == 2000
 
 
-def test_a_record_of_three_megabytes_passes_where_the_catalogue_allows_it(platform, new_department):
+def test_a_record_of_three_megabytes_passes_where_the_catalogue_allows_it(platform, new_department, connect):
     owned = own(platform, new_department("construction"), replace(permits(), max_bytes=4 * 2**20))
+    owned = replace(owned, connect=connect)
     with owned.publisher() as publisher:
         publisher.upsert(permit("A", phone="1" * 3 * 2**20))
     assert owned.count() == 1
 
 
-def test_anothers_topic_is_refused_by_the_broker_and_flush_names_the_event(platform, new_department):
+def test_anothers_topic_is_refused_by_the_broker_and_flush_names_the_event(platform, new_department, connect):
     theirs = own(platform, new_department("construction"), permits())
     intruder = new_department("intruder")
-    publisher = Publisher(platform.endpoints, intruder.credentials, theirs.dataset, theirs.schema_id)
+    publisher = connect(platform.endpoints, intruder.credentials, theirs.dataset, theirs.schema_id)
     receipt = publisher.upsert(permit("A"), event_id="event-A")
     with pytest.raises(AccessDenied, match="event-A"):
         publisher.flush()
@@ -209,10 +219,10 @@ def test_anothers_topic_is_refused_by_the_broker_and_flush_names_the_event(platf
     assert theirs.count() == 0
 
 
-def test_a_failure_is_told_by_the_next_call_and_once(platform, new_department):
+def test_a_failure_is_told_by_the_next_call_and_once(platform, new_department, connect):
     theirs = own(platform, new_department("construction"), permits())
     intruder = new_department("intruder")
-    with Publisher(platform.endpoints, intruder.credentials, theirs.dataset, theirs.schema_id) as publisher:
+    with connect(platform.endpoints, intruder.credentials, theirs.dataset, theirs.schema_id) as publisher:
         receipt = publisher.upsert(permit("A"), event_id="event-A")
         with pytest.raises(AccessDenied):
             receipt.result()
@@ -221,9 +231,9 @@ def test_a_failure_is_told_by_the_next_call_and_once(platform, new_department):
 
 
 def test_a_topic_that_was_made_anew_has_another_id(owned):
-    with owned.publisher() as publisher:
+    with owned.publisher() as publisher, replace(owned, connect=Publisher).publisher() as plain:
         first = publisher.topic_id()
-        assert publisher.topic_id() == first
+        assert publisher.topic_id() == plain.topic_id() == first
     topic = str(owned.dataset.id.changes)
     with closing(python_admin(owned.platform.endpoints, owned.platform.secrets.read(OPERATOR))) as admin:
         admin.delete_topics([topic])
@@ -233,10 +243,10 @@ def test_a_topic_that_was_made_anew_has_another_id(owned):
         assert publisher.topic_id() not in {first, "None"}
 
 
-def test_wrong_credentials_are_refused_at_once(owned):
+def test_wrong_credentials_are_refused_at_once(owned, connect):
     wrong = Credentials(owned.member.credentials.principal, "wrong")
     with pytest.raises(AccessDenied):
-        Publisher(owned.platform.endpoints, wrong, owned.dataset, owned.schema_id)
+        connect(owned.platform.endpoints, wrong, owned.dataset, owned.schema_id)
 
 
 def test_a_flush_that_runs_out_of_time_names_what_is_on_its_way_and_a_later_one_finishes(owned):

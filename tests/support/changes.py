@@ -34,9 +34,10 @@ class Owned:
     member: Member
     dataset: Dataset
     schema_id: int
+    connect: Callable[..., Publisher] = Publisher
 
     def publisher(self, **options: int) -> Publisher:
-        return Publisher(self.platform.endpoints, self.member.credentials, self.dataset, self.schema_id, **options)
+        return self.connect(self.platform.endpoints, self.member.credentials, self.dataset, self.schema_id, **options)
 
     def changes(self) -> list[Change]:
         """Everything on the changes topic, partition after partition."""
