@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -84,26 +84,38 @@ class Converter:
         self._rows = RowReader(dataset)
         self._source = source_of(dataset.id.department)
         self._lot: dict[bytes, Kept] = {}
+        # What the journal says of the keys of the records at hand.
+        self._known: dict[bytes, Kept | None] = {}
+        kinds = ("upsert", "deletion", "unsendable")
+        self._counted = {kind: metrics.CHANGES.labels(str(dataset.id), kind) for kind in kinds}
 
     def convert(self, records: Sequence[Record]) -> None:
         """Publish what these records say; when it returns, the broker has it and the journal says so."""
+        events = [(record.offset, event_of(record.value)) for record in records]
+        told = [(offset, event, self._steps(event)) for offset, event in events if event is not None]
+        self._known = self._journal.recall(step.key for _, _, steps in told for step in steps)
         now = self._journal.standing
-        for record in records:
-            event = event_of(record.value)
-            if event is not None:
-                now = self._take(event, replace(now, position=record.offset))
+        for offset, event, steps in told:
+            now = self._take(event, steps, replace(now, position=offset))
         self._settle(replace(now, position=records[-1].offset + 1) if records else now)
 
-    def _take(self, event: Event, now: Standing) -> Standing:
+    def _steps(self, event: Event) -> Sequence[Step]:
+        """What a row's event says; what others say depends on what was said before."""
+        match event:
+            case Seen():
+                return [*self._seen(event)]
+            case Gone():
+                return [*self._gone(event.before)]
+        return ()
+
+    def _take(self, event: Event, steps: Sequence[Step], now: Standing) -> Standing:
         """Make an event's changes; returns how the capture stands behind it."""
         match event:
             case Unreadable():
                 metrics.UNREADABLE.labels(str(self._dataset.id)).inc()
                 return now
-            case Seen():
-                return self._make(self._seen(event), event.origin, now)
-            case Gone():
-                return self._make(self._gone(event.before), event.origin, now)
+            case Seen() | Gone():
+                return self._make(steps, event.origin, now)
             case Emptied():
                 return self._make(self._before(event.origin, now), event.origin, now)
             case Complete():
@@ -142,13 +154,13 @@ class Converter:
             key = b"\0" + hashlib.sha256(json.dumps(columns, sort_keys=True).encode()).digest()
         return Step(key=key, columns=columns, fault=fault)
 
-    def _make(self, steps: Iterator[Step], origin: Origin, now: Standing) -> Standing:
+    def _make(self, steps: Iterable[Step], origin: Origin, now: Standing) -> Standing:
         """Send what is not published yet, numbered by its place among the changes from one log position."""
         place = now.place if (now.run, now.lsn) == (origin.run, origin.lsn) else 0
         for step in steps:
             if step.key in self._lot or len(self._lot) >= _LOT:
                 self._settle(now)
-            kept = self._journal.kept(step.key)
+            kept = self._known[step.key] if step.key in self._known else self._journal.kept(step.key)
             if kept is None or (kept.generation, kept.lsn) < (origin.generation, origin.lsn):
                 stands = self._send(step, origin, place, stood=kept is not None and kept.stands)
                 self._lot[step.key] = Kept(step.key, origin.generation, origin.lsn, stands)
@@ -187,10 +199,11 @@ class Converter:
             self._publisher.flush()
         if self._lot or now != self._journal.standing:
             self._journal.settle(now, self._lot.values())
+        self._known |= self._lot
         self._lot.clear()
 
     def _count(self, kind: str) -> None:
-        metrics.CHANGES.labels(str(self._dataset.id), kind).inc()
+        self._counted[kind].inc()
 
 
 def _told(reason: Reason) -> Reason:

@@ -36,7 +36,9 @@ CREATE TABLE IF NOT EXISTS keys (
 ) WITHOUT ROWID;
 """
 _STAND = "INSERT OR REPLACE INTO standing VALUES (1, ?, ?, ?, ?, ?, ?, ?)"
+_LAST = "SELECT key, generation, lsn, stands FROM keys"
 _KEEP = "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)"
+_ASKED_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +115,19 @@ class Journal:
 
     def kept(self, key: bytes) -> Kept | None:
         """The last change of this key."""
-        row = self._database.execute("SELECT key, generation, lsn, stands FROM keys WHERE key = ?", (key,)).fetchone()
+        row = self._database.execute(f"{_LAST} WHERE key = ?", (key,)).fetchone()
         return None if row is None else Kept(*row)
+
+    def recall(self, keys: Iterable[bytes]) -> dict[bytes, Kept | None]:
+        """The last change of each of these keys, None where there is none; for many at once."""
+        found: dict[bytes, Kept | None] = dict.fromkeys(keys)
+        asked = [*found]
+        for start in range(0, len(asked), _ASKED_AT_ONCE):
+            some = asked[start : start + _ASKED_AT_ONCE]
+            marks = ",".join("?" * len(some))
+            rows = self._database.execute(f"{_LAST} WHERE key IN ({marks})", some)
+            found |= {row[0]: Kept(*row) for row in rows}
+        return found
 
     def standing_before(self, generation: int, lsn: int) -> Iterator[bytes]:
         """The keys that stand by a change before this place."""
