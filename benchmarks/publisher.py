@@ -64,7 +64,7 @@ class Benchmark:
         provision_dataset(self._endpoints, secrets, self._dataset)
         self._rows = [row(number) for number in range(count)]
 
-    def plain(self) -> None:
+    def plain(self) -> float:
         codec, topic = RowCodec(self._dataset.schema), self._dataset.id.changes
         keys = [self._dataset.key_of(row) for row in self._rows]
         headers = [self._headers(number) for number in range(len(self._rows))]
@@ -76,10 +76,11 @@ class Benchmark:
                 producer.send(topic, key=key, value=frame(1, codec.encode(row)), headers=head)
             producer.flush()
 
-        self._measure("kafka-python", send)
+        rate = self._measure("kafka-python", send)
         producer.close()
+        return rate
 
-    def publisher(self) -> None:
+    def publisher(self) -> float:
         with self._connected() as publisher:
             publisher.upsert(self._rows[0]).result(30)
 
@@ -88,7 +89,7 @@ class Benchmark:
                     publisher.upsert(row)
                 publisher.flush()
 
-            self._measure("Publisher", send)
+            return self._measure("Publisher", send)
 
     def awaited(self) -> None:
         async def send() -> None:
@@ -127,12 +128,14 @@ class Benchmark:
             sequence=time.time_ns(),
         ).headers()
 
-    def _measure(self, what: str, send: Callable[[], None]) -> None:
+    def _measure(self, what: str, send: Callable[[], None]) -> float:
+        """Changes a second."""
         wall, cpu = time.perf_counter(), time.process_time()
         send()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         count = len(self._rows)
         print(f"{what:14} {count / wall:8.0f} changes a second {cpu / count * 1e6:6.1f} µs of CPU each")
+        return count / wall
 
 
 def main() -> None:
