@@ -8,10 +8,10 @@ ARGS ?=
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all bench check docs format lock clean
+.PHONY: help install demo test test-all bench bench-publish check docs format lock clean
 
 help: ## Say what the targets do.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## Make the virtual environment, with hashes checked.
 
@@ -37,6 +37,9 @@ test-all: ## The tests on each Python that is found; missing ones are named as s
 
 bench: install ## Measure civicbus beside its peers, and write docs/benchmarks.md. ARGS="--quick".
 	$(BIN)/python -m benchmarks --page $(ARGS)
+
+bench-publish: install ## Measure every way to publish, and write docs/benchmarks-publish.md. ARGS="--quick".
+	$(BIN)/python -m benchmarks.ways --page $(ARGS)
 
 check: install ## Style, types and import rules.
 	$(BIN)/ruff check .

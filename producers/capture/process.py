@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from civicbus.errors import AccessDenied, CivicbusError, ConfigurationError, Unavailable
-from civicbus.names import DatasetId, DepartmentId, capture_topic
+from civicbus.names import SOURCES_TOPIC, DatasetId, DepartmentId, capture_topic
 from civicbus.observe import Health
 from civicbus.producers.bulk import bulk_publisher
 from civicbus.producers.capture import metrics
@@ -22,12 +22,13 @@ from civicbus.producers.capture.engine import Engine
 from civicbus.producers.capture.journal import Journal, journal_path, require_same_topic
 from civicbus.producers.capture.running import Running
 from civicbus.producers.registered import registered_schema
-from civicbus.producers.sources import Way, claims, datasets_of
+from civicbus.producers.sources import Way, claims_in, datasets_of
 from civicbus.schemas.registry import Registry
 from civicbus.secrets import Credentials, SecretStore, principal_of
 from civicbus.serving import Work, tried_again
 from civicbus.settings import Endpoints, secrets_folder
 from civicbus.transport.assigned import AssignedReader, Reading
+from civicbus.transport.compacted import Follower
 from civicbus.transport.partitions import Partition
 
 log = structlog.get_logger()
@@ -35,7 +36,6 @@ log = structlog.get_logger()
 _READ_S = 0.1
 _TEND_S = 1.0
 _MEASURE_S = 10.0
-_CLAIMS_S = 30.0
 _RECORDS = 2_000
 
 
@@ -48,8 +48,10 @@ def _capture(home: Path, department: DepartmentId, endpoints: Endpoints, stop: t
     credentials = SecretStore(secrets_folder(home)).read(principal_of(department))
     with (
         AssignedReader(endpoints, credentials, group=f"{department}.capture", batch_records=_RECORDS) as reader,
-        closing(_Captures(home, department, endpoints, credentials, reader)) as captures,
+        Follower(endpoints, credentials, (SOURCES_TOPIC,), f"{department}.sources") as sources,
+        closing(_Captures(home, department, endpoints, credentials, reader, sources)) as captures,
     ):
+        sources.read_to_end()
         while not stop.is_set():
             captures.look_after(time.monotonic())
             captures.read()
@@ -79,6 +81,7 @@ class _Captures:
     endpoints: Endpoints
     credentials: Credentials
     reader: AssignedReader
+    sources: Follower
     running: dict[DatasetId, Running] = field(default_factory=dict)
     versions: dict[DatasetId, int] = field(default_factory=dict)
     epochs: dict[DatasetId, int] = field(default_factory=dict)
@@ -86,13 +89,12 @@ class _Captures:
     waiting: str = ""
     _tending: _Pace = field(default_factory=lambda: _Pace(_TEND_S))
     _measuring: _Pace = field(default_factory=lambda: _Pace(_MEASURE_S))
-    _claims: _Pace = field(default_factory=lambda: _Pace(_CLAIMS_S))
 
     def look_after(self, now_s: float) -> None:
         """Take in what is declared, and keep its connectors running, once a second."""
         if not self._tending.due(now_s):
             return
-        self._follow_declared(now_s)
+        self._follow_declared()
         try:
             with Engine(self.home, self.department) as engine:
                 self._tend(engine, measure=self._measuring.due(now_s))
@@ -130,11 +132,14 @@ class _Captures:
         for running in self.running.values():
             running.close()
 
-    def _follow_declared(self, now_s: float) -> None:
+    def _follow_declared(self) -> None:
         """Open what is newly declared or declared anew, close what is declared no more."""
         wanted = declared(self.home, self.department)
-        if self._claims.due(now_s) or wanted.keys() - self.epochs.keys():
-            self.epochs = datasets_of(claims(self.endpoints, self.credentials), self.department, Way.CAPTURE)
+        if wanted.keys() - self.epochs.keys():
+            self.sources.catch_up()
+        self.sources.changed()
+        claimed = claims_in(self.sources.table(SOURCES_TOPIC))
+        self.epochs = datasets_of(claimed, self.department, Way.CAPTURE)
         for dataset in [one for one, version in self.versions.items() if wanted.get(one) != version]:
             self._close(dataset)
         for dataset, version in wanted.items():
