@@ -94,6 +94,7 @@ def ingress_rights() -> frozenset[Binding]:
     return frozenset().union(
         _topics_below(INGRESS, f"{Stage.CHANGES}.", _DESCRIBE),
         _topic(INGRESS, CATALOGUE_TOPIC, _READ),
+        _topic(INGRESS, SOURCES_TOPIC, _READ),
         _named(INGRESS, Resource.GROUP, "platform.admission", _DESCRIBE),
     )
 

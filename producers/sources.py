@@ -13,11 +13,11 @@ from enum import StrEnum
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from civicbus.errors import ConfigurationError, HeldElsewhere
+from civicbus.errors import ConfigurationError, Fenced, HeldElsewhere, Unavailable
 from civicbus.names import SOURCES_TOPIC, DatasetId, DepartmentId
 from civicbus.secrets import OPERATOR, Credentials
 from civicbus.settings import Endpoints
-from civicbus.transport.compacted import put_all, read_all
+from civicbus.transport.compacted import Alone, read_all
 
 EPOCHS = 2**8
 POSITIONS = 2**56
@@ -45,6 +45,8 @@ class Claim:
 
 
 _CLAIM = TypeAdapter(Claim)
+# The name under which claims are changed, by one command at a time.
+_ALONE = "platform.sources"
 
 
 def sequence_of(epoch: int, position: int) -> int:
@@ -66,30 +68,30 @@ def claim(endpoints: Endpoints, operator: Credentials, dataset: DatasetId, way: 
 
     Claiming again what this way holds already changes nothing.
     """
-    held = claim_of(endpoints, operator, dataset)
+    alone, held = _held(endpoints, operator, dataset)
     if held is not None and held.way is way:
         return held
     if held is not None and held.way is not Way.TABLE:
         raise held_by(dataset, held.way)
-    return _put(endpoints, operator, dataset, Claim(way=way, epoch=_next_epoch(held, way)))
+    return _put(alone, dataset, Claim(way=way, epoch=_next_epoch(held, way)))
 
 
 def release(endpoints: Endpoints, operator: Credentials, dataset: DatasetId) -> Claim | None:
     """Leave the dataset to whoever publishes it by the clock, above the sequences that its log has used."""
-    held = claim_of(endpoints, operator, dataset)
+    alone, held = _held(endpoints, operator, dataset)
     if held is None or held.way is Way.TABLE:
         return held
-    return _put(endpoints, operator, dataset, Claim(way=Way.TABLE, epoch=held.epoch + 1))
+    return _put(alone, dataset, Claim(way=Way.TABLE, epoch=held.epoch + 1))
 
 
 def raise_epoch(endpoints: Endpoints, operator: Credentials, dataset: DatasetId) -> Claim:
     """Put every later change above all earlier ones: after the source went back, as a restored database does."""
-    held = claim_of(endpoints, operator, dataset)
+    alone, held = _held(endpoints, operator, dataset)
     if held is None or held.way is Way.TABLE:
         raise ConfigurationError(
             f"no log numbers the changes of {dataset}", mend="see what does with `civicbus source list`"
         )
-    return _put(endpoints, operator, dataset, Claim(way=held.way, epoch=held.epoch + 1))
+    return _put(alone, dataset, Claim(way=held.way, epoch=held.epoch + 1))
 
 
 def claims(endpoints: Endpoints, credentials: Credentials, timeout_s: float = 30.0) -> dict[DatasetId, Claim]:
@@ -140,9 +142,18 @@ def _next_epoch(held: Claim | None, way: Way) -> int:
     return before if way is Way.TABLE else max(before + 1, FIRST_EPOCH)
 
 
-def _put(endpoints: Endpoints, operator: Credentials, dataset: DatasetId, new: Claim) -> Claim:
+def _held(endpoints: Endpoints, operator: Credentials, dataset: DatasetId) -> tuple[Alone, Claim | None]:
+    """Who holds the dataset, and what may change it as long as nobody else does."""
+    alone = Alone(endpoints, operator, _ALONE)
+    return alone, claim_of(endpoints, operator, dataset)
+
+
+def _put(alone: Alone, dataset: DatasetId, new: Claim) -> Claim:
     sequence_of(new.epoch, 0)
-    put_all(endpoints, operator, SOURCES_TOPIC, iter([(str(dataset).encode(), _CLAIM.dump_json(new))]))
+    try:
+        alone.put(SOURCES_TOPIC, str(dataset).encode(), _CLAIM.dump_json(new))
+    except Fenced:
+        raise Unavailable(f"somebody else changed a claim while {dataset} was looked at", mend="try again") from None
     return new
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.codec.tree import Decimal, Enum, Field, Json, Kind, Logical, Nullable, Primitive, Type
 from civicbus.schemas.compatibility import same_key_text, transitive_breaks, type_text
-from civicbus.schemas.datasets import Classification, Dataset, Openness, Quality, Sharing
+from civicbus.schemas.datasets import Classification, Dataset, Openness, Quality, SequenceRule, Sharing
 from civicbus.schemas.documents import Location, closest
 from civicbus.schemas.quality import pattern_fault
 
@@ -166,6 +166,12 @@ def _capture_faults(dataset: Dataset) -> Iterator[Fault]:
         if name not in dataset.schema.field_names:
             location = ("capture", "columns", name)
             yield Fault(location=location, wrong=f"{name} is no field", mend=closest(name, dataset.schema.field_names))
+    if dataset.capture is not None and dataset.sequence is SequenceRule.UNUSED:
+        yield Fault(
+            location=("sequence",),
+            wrong="a capture numbers its changes by the place in the log",
+            mend="write `sequence: required`, or remove `capture`",
+        )
 
 
 def _quality_faults(dataset: Dataset) -> Iterator[Fault]:

@@ -207,6 +207,8 @@ class BulkOutgoing:
             listeners = delivery.settle(answer)
             if isinstance(answer, CivicbusError):
                 self._failed.append((delivery, answer))
+            else:
+                self._refused = None
             self._changed.notify_all()
         for tell in listeners:
             tell()

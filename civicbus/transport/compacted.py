@@ -118,6 +118,27 @@ def read_all(
         return follower.read_to_end(timeout_s)[topic]
 
 
+class Alone:
+    """Looks at a topic and writes to it with nobody of the same ``name`` in between.
+
+    How: a transaction under that name, which is fenced by the next one's beginning. Whoever was looking then writes
+    nothing and is told so.
+    """
+
+    def __init__(self, endpoints: Endpoints, credentials: Credentials, name: str) -> None:
+        """From now on, whoever of this name has not written yet never will."""
+        self._producer = confluent_producer(endpoints, credentials, {"transactional.id": name})
+        with translated():
+            self._producer.init_transactions(30)
+            self._producer.begin_transaction()
+
+    def put(self, topic: Topic, key: bytes, value: bytes) -> None:
+        """Write one row, once; raises Fenced where another one of the name began since."""
+        with translated():
+            self._producer.produce(topic, value, key, partition=0)
+            self._producer.commit_transaction(30)
+
+
 def put_all(
     endpoints: Endpoints, credentials: Credentials, topic: Topic, rows: Iterator[tuple[bytes, bytes | None]]
 ) -> int:

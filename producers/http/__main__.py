@@ -11,6 +11,7 @@ import signal
 import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -18,7 +19,7 @@ import uvicorn
 
 from civicbus import logs, observe
 from civicbus.errors import Unavailable
-from civicbus.names import CATALOGUE_TOPIC, DepartmentId
+from civicbus.names import CATALOGUE_TOPIC, SOURCES_TOPIC, DepartmentId
 from civicbus.observe import Health
 from civicbus.producers.bulk import bulk_publisher_at
 from civicbus.producers.http.app import make_app
@@ -71,7 +72,7 @@ def _assembled(home: Path, settings: IngressSettings, receipts: Receipts, stack:
         return secrets.read(principal)
 
     def follow() -> Follower:
-        return Follower(endpoints, credentials(INGRESS), (CATALOGUE_TOPIC,), "platform.admission")
+        return Follower(endpoints, credentials(INGRESS), (CATALOGUE_TOPIC, SOURCES_TOPIC), "platform.admission")
 
     def progress(group: str) -> AssignedReader:
         return AssignedReader(endpoints, credentials(INGRESS), group=group)
@@ -80,7 +81,7 @@ def _assembled(home: Path, settings: IngressSettings, receipts: Receipts, stack:
         return AssignedReader(endpoints, credentials(principal_of(department)), group=group)
 
     known = Known(follow)
-    intake = Intake(receipts, lambda dataset: bulk_publisher_at(home, dataset), lambda: datetime.now(UTC))
+    intake = Intake(receipts, partial(bulk_publisher_at, home), known.claim, lambda: datetime.now(UTC))
     fates = Fates(receipts, progress, quarantine)
     stack.callback(fates.close)
     stack.callback(intake.close)

@@ -22,6 +22,7 @@ from civicbus.producers.http.events import MOST_FAULTS, Asked, raise_faults, rej
 from civicbus.producers.http.receipts import Conflicting, Encoded, Planned, ReceiptId, Receipts
 from civicbus.producers.http.rejections import Fault, Kind, Rejected, fault_of
 from civicbus.producers.publisher import Publisher, Receipt
+from civicbus.producers.sources import Claim
 from civicbus.reasons import Reason
 from civicbus.schemas.codec.from_json import RowReader
 from civicbus.schemas.datasets import Dataset, SequenceRule
@@ -35,9 +36,13 @@ RETRY_AFTER_S = 5.0
 
 @dataclass(slots=True)
 class _Outlet:
-    """A dataset's publisher. ``late``: changes that a request waited for in vain and that are still on their way."""
+    """A dataset's publisher, opened under a claim.
+
+    ``late``: changes that a request waited for in vain and that are still on their way.
+    """
 
     dataset: Dataset
+    claim: Claim | None
     publisher: Publisher
     read: RowReader
     late: list[Receipt] = field(default_factory=list)
@@ -47,10 +52,15 @@ class Intake:
     """Everything that is taken goes through here. Safe to use from several threads."""
 
     def __init__(
-        self, receipts: Receipts, connect: Callable[[Dataset], Publisher], clock: Callable[[], datetime]
+        self,
+        receipts: Receipts,
+        connect: Callable[[Dataset], Publisher],
+        claim: Callable[[DatasetId], Claim | None],
+        clock: Callable[[], datetime],
     ) -> None:
         self._receipts = receipts
         self._connect = connect
+        self._claim = claim
         self._clock = clock
         self._lock = threading.Lock()  # sequences rise in the order in which changes are sent
         self._outlets: dict[DatasetId, _Outlet] = {}
@@ -103,18 +113,20 @@ class Intake:
         outlet.late = [receipt for receipt in outlet.late if not receipt.done]
         if outlet.late:
             raise Unavailable(f"{len(outlet.late)} changes of {dataset.id} wait for the broker")
-        if outlet.dataset is not dataset and outlet.dataset != dataset:
+        is_as_it_was = outlet.dataset is dataset or outlet.dataset == dataset
+        if not is_as_it_was or outlet.claim != self._claim(dataset.id):
             self._drop({dataset.id})
             return self._opened(dataset)
         return outlet
 
     def _opened(self, dataset: Dataset) -> _Outlet:
+        claim = self._claim(dataset.id)
         try:
             publisher = self._connect(dataset)
         except HeldElsewhere as fault:
             raise Rejected(Kind.CONFLICT, fault.message) from None
         self._receipts.belong_to(dataset.id, publisher.topic_id())
-        self._outlets[dataset.id] = _Outlet(dataset, publisher, RowReader(dataset.schema))
+        self._outlets[dataset.id] = _Outlet(dataset, claim, publisher, RowReader(dataset.schema))
         return self._outlets[dataset.id]
 
     def _planned(self, changes: Sequence[Encoded], outlets: Mapping[DatasetId, _Outlet]) -> list[Planned]:

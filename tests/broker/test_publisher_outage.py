@@ -126,7 +126,8 @@ def test_http_is_told_to_come_again_while_the_broker_hangs_and_nothing_it_repeat
         closing(
             intake.Intake(
                 receipts,
-                lambda dataset: Publisher(broker.endpoints, broker.credentials, dataset, 1),
+                lambda dataset: bulk_publisher(broker.endpoints, broker.credentials, dataset, 1),
+                lambda _: None,
                 lambda: datetime.now(UTC),
             )
         ) as taking,

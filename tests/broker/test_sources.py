@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from civicbus.cli.main import app
-from civicbus.errors import ConfigurationError
+from civicbus.errors import ConfigurationError, Unavailable
+from civicbus.producers import sources
 from civicbus.producers.publisher import Publisher
 from civicbus.producers.sources import (
     FIRST_EPOCH,
@@ -45,6 +46,23 @@ def test_a_dataset_is_held_by_one_way_until_it_is_released(platform, operator: C
         claim(*who, Way.CAPTURE)
     release(*who)
     assert claim(*who, Way.CAPTURE).epoch > FIRST_EPOCH
+
+
+def test_of_two_commands_at_the_same_instant_one_is_told_to_try_again(platform, operator, owned, monkeypatch):
+    who = (platform.endpoints, operator, owned.dataset.id)
+    look = sources.claim_of
+
+    def look_slowly(*asked: object) -> Claim | None:
+        """What the first command sees; the second is done before it writes."""
+        seen = look(*asked)
+        monkeypatch.setattr(sources, "claim_of", look)
+        claim(*who, Way.CAPTURE)
+        return seen
+
+    monkeypatch.setattr(sources, "claim_of", look_slowly)
+    with pytest.raises(Unavailable, match="somebody else changed a claim"):
+        claim(*who, Way.OUTBOX)
+    assert claim_of(*who).way is Way.CAPTURE
 
 
 def test_who_numbers_by_the_clock_is_refused_while_a_log_holds_the_dataset_and_is_above_it_afterwards(

@@ -26,9 +26,11 @@ from schemathesis.specs.openapi.checks import (
 
 from civicbus.events import cause_of, deleted, parse_change, upserted
 from civicbus.names import source_of
+from civicbus.producers.sources import Way, claim, release
 from civicbus.schemas.codec.frame import unframe
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.datasets import Dataset
+from civicbus.secrets import OPERATOR
 from support.changes import latest
 from support.following import described, follow
 from support.ingress import RunningIngress, client, ingress, on_the_platform
@@ -258,3 +260,22 @@ def test_the_quick_start_of_http_md_followed_literally_publishes_what_it_says(
     rows = {key.decode(): owned.row(change) for key, change in latest(owned.changes()).items()}
     assert {key: row and row["species"] for key, row in rows.items()} == {"T0004": None, "T0005": "lime"}
     assert [change.event.id for change in owned.changes()].count("lime-1") == 1
+
+
+def test_a_dataset_that_another_way_claims_is_refused_by_an_ingress_that_publishes_it_until_it_is_released(
+    desk: Desk,
+) -> None:
+    who = desk.platform.endpoints, desk.platform.secrets.read(OPERATOR), desk.dataset.id
+
+    def answered(status: int) -> bool:
+        return desk.client.put(desk.records, json={"no": "claimed", "note": "by HTTP"}).status_code == status
+
+    assert answered(202)
+    claim(*who, Way.OUTBOX)
+    try:
+        wait_for("the claim to be known", lambda: answered(409) or None)
+    finally:
+        release(*who)
+    wait_for("the release to be known", lambda: answered(202) or None)
+    last = desk.client.put(desk.records, json={"no": "claimed", "note": "after it"})
+    assert desk.fate(last)["status"] == "admitted"

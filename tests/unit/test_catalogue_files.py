@@ -129,6 +129,8 @@ def entry(old: str, new: str) -> str:
         ),
         (entry("openness: open", "related: [parks.benches]"), 5, "parks.benches is not in this catalogue"),
         (ENTRY + "source: {file: a.csv, order_by: [age]}\n", 26, "source.order_by[0]: age is no field"),
+        (ENTRY + "capture: {table: public.trees, columns: {specie: a}}\n", 26, "specie is no field; did you mean"),
+        (ENTRY + "sequence: unused\ncapture: {table: public.trees}\n", 26, "sequence: a capture numbers its changes"),
         (ENTRY + "max_bytes: 4194305\n", 26, "max_bytes: "),
         (ENTRY + "partitions: 0\n", 26, "partitions: "),
         (ENTRY + "schemas: []\n", 26, "schemas: is no key here; name older schemas in former_schemas"),

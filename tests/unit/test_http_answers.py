@@ -65,7 +65,7 @@ def desk(folder: Path, **settings: object) -> Iterator[Desk]:
     with Receipts(folder) as receipts:
         known, keys = Known(away), KeyFile(folder)
         known.datasets = {DATASET.id: DATASET}
-        intake = Intake(receipts, away, lambda: datetime.now(UTC))
+        intake = Intake(receipts, away, known.claim, lambda: datetime.now(UTC))
         ingress = Ingress(
             IngressSettings(**settings),
             keys=keys,
