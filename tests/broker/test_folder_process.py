@@ -238,7 +238,7 @@ def test_what_cannot_be_published_now_waits_in_its_order_and_is_published_later(
         raise Unavailable("the broker does not answer")
 
     with monkeypatch.context() as outage:
-        outage.setattr(Publisher, "at", away)
+        outage.setattr(work, "bulk_publisher_at", away)
         assert garden.drop("trees.incremental.csv", HEADER + "H1,oak,1,\n") == "the broker does not answer"
         assert garden.drop("trees_20261126.incremental.csv", HEADER + "H1,lime,1,\n") == "the broker does not answer"
     assert garden.look() is None
