@@ -107,7 +107,7 @@ class Town:
     """A department with every way on a running platform."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self.home, self._catalogue = folder, folder / "home", folder / "catalogue"
+        self.home, self._catalogue = folder / "home", folder / "catalogue"
         self.drop = folder / "drop"
         self._describe()
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from civicbus.errors import ConfigurationError, Unavailable
 from civicbus.events import ChangeEvent, Headers, parse_change
 from civicbus.names import DatasetId
-from civicbus.producers.outlet import Promise, Receipt
+from civicbus.producers.outlet import Receipt
 from civicbus.producers.publisher import Publisher
 from civicbus.producers.spool import Spool
 from civicbus.producers.spooling import SPOOL_BYTES, Spooling
@@ -29,7 +29,8 @@ from civicbus.schemas.codec.frame import unframe
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.datasets import Dataset
 from civicbus.stream_apps.admission.trial import Trial, Tried
-from civicbus.transport.outgoing import DELIVERY_S, IN_FLIGHT_BYTES, Position, size_of
+from civicbus.transport.outgoing import DELIVERY_S, IN_FLIGHT_BYTES, Position, size_of, unacknowledged
+from civicbus.transport.promises import Promise
 
 __all__ = ["Arrived", "FakeBus"]
 
@@ -191,11 +192,7 @@ class _FakeOutlet:
         with self._news:
             if self._news.wait_for(lambda: not self._mine(), timeout_s):
                 return
-            ids = ", ".join(one.promise.event_id for one in self._mine()[:20])
-            raise Unavailable(
-                f"after {timeout_s:g} s the broker has not acknowledged {len(self._mine())} changes (events {ids})",
-                mend="publish them again",
-            )
+            raise unacknowledged([one.promise for one in self._mine()], timeout_s)
 
     def close(self) -> None:
         try:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from civicbus.producers.publisher import Publisher
-from civicbus.producers.registered import registered_schema
+from civicbus.producers.registered import registered_at
 from civicbus.producers.sources import clock_epoch
 from civicbus.schemas.datasets import Dataset
-from civicbus.schemas.registry import Registry
 from civicbus.secrets import Credentials, SecretStore, principal_of
 from civicbus.settings import Endpoints, secrets_folder
 from civicbus.transport.bulk import BulkOutgoing
@@ -34,6 +33,4 @@ def bulk_publisher_at(home: Path, dataset: Dataset) -> Publisher:
     endpoints = Endpoints.load(home)
     credentials = SecretStore(secrets_folder(home)).read(principal_of(dataset.id.department))
     epoch = clock_epoch(endpoints, credentials, dataset.id)
-    with Registry(endpoints.registry_url) as registry:
-        schema_id = registered_schema(registry, dataset)
-    return bulk_publisher(endpoints, credentials, dataset, schema_id, epoch=epoch)
+    return bulk_publisher(endpoints, credentials, dataset, registered_at(endpoints, dataset), epoch=epoch)

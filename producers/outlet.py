@@ -6,12 +6,10 @@ of ``civicbus.testing``.
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
 from typing import Protocol
 
-from civicbus.errors import CivicbusError, Unavailable
+from civicbus.errors import CivicbusError
 from civicbus.events import Headers
 from civicbus.transport.outgoing import Position
 
@@ -68,49 +66,3 @@ class Outlet(Protocol):
 
     def topic_id(self) -> str:
         """What the broker calls the topic; a topic that was made anew is called otherwise."""
-
-
-class Promise:
-    """A receipt that somebody else settles."""
-
-    def __init__(self, event_id: str, sequence: int | None) -> None:
-        self.event_id = event_id
-        self.sequence = sequence
-        self._settled = threading.Condition()
-        self._answer: Position | CivicbusError | None = None
-        self._listeners: list[Callable[[], None]] = []
-
-    @property
-    def done(self) -> bool:
-        return self._answer is not None
-
-    @property
-    def failure(self) -> CivicbusError | None:
-        return self._answer if isinstance(self._answer, CivicbusError) else None
-
-    def wait(self, deadline: float) -> bool:
-        with self._settled:
-            return self._settled.wait_for(lambda: self.done, max(deadline - time.monotonic(), 0.0))
-
-    def result(self, timeout_s: float | None = None) -> Position:
-        with self._settled:
-            self._settled.wait_for(lambda: self.done, timeout_s)
-        if isinstance(self._answer, Position):
-            return self._answer
-        raise self._answer or Unavailable(f"event {self.event_id} is not acknowledged yet")
-
-    def when_done(self, tell: Callable[[], None]) -> None:
-        with self._settled:
-            if not self.done:
-                self._listeners.append(tell)
-                return
-        tell()
-
-    def settle(self, answer: Position | CivicbusError) -> None:
-        """Give the answer; called once."""
-        with self._settled:
-            self._answer = answer
-            self._settled.notify_all()
-            listeners, self._listeners = self._listeners, []
-        for tell in listeners:
-            tell()

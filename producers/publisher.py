@@ -20,7 +20,7 @@ from civicbus.events import SEQUENCE_LIMIT, ChangeEvent, Headers, deleted, upser
 from civicbus.names import source_of
 from civicbus.producers.changes import Change, Refusal, event_ids, next_sequence, report_of
 from civicbus.producers.outlet import Outlet, Receipt
-from civicbus.producers.registered import registered_schema
+from civicbus.producers.registered import registered_at
 from civicbus.producers.sources import clock_epoch, clock_sequence
 from civicbus.producers.spool import Spool
 from civicbus.producers.spooling import SPOOL_BYTES, Spooling
@@ -29,7 +29,6 @@ from civicbus.schemas.codec.frame import header
 from civicbus.schemas.codec.rows import RowCodec
 from civicbus.schemas.codec.schema import AvroSchema, document
 from civicbus.schemas.datasets import Dataset, SequenceRule
-from civicbus.schemas.registry import Registry
 from civicbus.secrets import Credentials, SecretStore, principal_of
 from civicbus.settings import Endpoints, secrets_folder
 from civicbus.transport.outgoing import DELIVERY_S, IN_FLIGHT_BYTES, Outgoing
@@ -76,7 +75,7 @@ class Publisher:
         credentials = SecretStore(secrets_folder(home)).read(principal_of(dataset.id.department))
         if spool is None:
             epoch = clock_epoch(endpoints, credentials, dataset.id)
-            return cls(endpoints, credentials, dataset, _registered(endpoints, dataset), epoch=epoch)
+            return cls(endpoints, credentials, dataset, registered_at(endpoints, dataset), epoch=epoch)
         return cls.spooling(endpoints, credentials, dataset, spool, limit_bytes=spool_bytes)
 
     @classmethod
@@ -260,16 +259,11 @@ def key_schema(dataset: Dataset) -> AvroSchema:
     return AvroSchema.parse(json.dumps(document(key, set())))
 
 
-def _registered(endpoints: Endpoints, dataset: Dataset) -> int:
-    with Registry(endpoints.registry_url) as registry:
-        return registered_schema(registry, dataset)
-
-
 def _learned(spool: Spool, endpoints: Endpoints, dataset: Dataset) -> int:
     """The registry's id of the schema, or what the spool knows of it while the registry does not answer."""
     known = spool.schema_id(dataset.schema.fingerprint)
     try:
-        schema_id = _registered(endpoints, dataset)
+        schema_id = registered_at(endpoints, dataset)
     except Unavailable as away:
         if known is None:
             raise Unavailable(

@@ -6,6 +6,7 @@ from civicbus.errors import ConfigurationError
 from civicbus.names import value_subject
 from civicbus.schemas.datasets import Dataset
 from civicbus.schemas.registry import Registry
+from civicbus.settings import Endpoints
 
 
 def registered_schema(registry: Registry, dataset: Dataset) -> int:
@@ -19,3 +20,9 @@ def registered_schema(registry: Registry, dataset: Dataset) -> int:
             mend="name the platform's catalogue with --catalogue, or run `civicbus catalogue apply`",
         )
     return schema_id
+
+
+def registered_at(endpoints: Endpoints, dataset: Dataset) -> int:
+    """The same, asked of the platform's registry; raises Unavailable where that does not answer."""
+    with Registry(endpoints.registry_url) as registry:
+        return registered_schema(registry, dataset)

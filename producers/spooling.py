@@ -16,9 +16,10 @@ from weakref import WeakValueDictionary
 
 from civicbus.errors import CivicbusError, Unacceptable, Unavailable
 from civicbus.events import Headers
-from civicbus.producers.outlet import Outlet, Promise, Receipt
+from civicbus.producers.outlet import Outlet, Receipt
 from civicbus.producers.spool import Spool, Spooled, headers_text
 from civicbus.transport.outgoing import DELIVERY_S
+from civicbus.transport.promises import Promise
 
 SPOOL_BYTES = 256 * 2**20
 _BLOCK_CHANGES = 2_000

@@ -1,6 +1,6 @@
 """Changes on their way to one topic over librdkafka, for the platform's own processes: a relay, a capture, a folder.
 
-The same promises as ``outgoing`` at a tenth of the processor time for each record (ADR 0008): memory is bounded,
+The same promises as ``outgoing`` with less processor time for each record (ADR 0008): memory is bounded,
 ``send`` waits once ``in_flight_bytes`` are on their way, no wait is longer than ``DELIVERY_S`` seconds, and a
 delivery that failed is told by its receipt, and by the next ``send``, ``flush`` or ``close``, once.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Self
 from uuid import UUID
@@ -23,12 +22,12 @@ from civicbus.names import Topic
 from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
 from civicbus.transport.authentication import authenticate
-from civicbus.transport.clients import Options, confluent_admin, confluent_producer
-from civicbus.transport.faults import fault_of, translated
+from civicbus.transport.clients import LARGEST_MESSAGE_BYTES, Options, confluent_admin, confluent_producer
+from civicbus.transport.faults import fault_of, is_refusal, translated
 from civicbus.transport.outgoing import DELIVERY_S, IN_FLIGHT_BYTES, Position, size_of, unacknowledged, undelivered
 from civicbus.transport.partitions import identities
+from civicbus.transport.promises import Promise
 
-LARGEST_MESSAGE_BYTES = 9 * 2**20
 _POLL_S = 0.1
 _OPTIONS: Options = {
     "linger.ms": 5,
@@ -43,55 +42,12 @@ _OPTIONS: Options = {
 }
 
 
-class Delivery:
-    """The coming answer of the broker for one change."""
-
-    __slots__ = ("_answer", "_listeners", "_settled", "event_id", "sequence", "size")
+class Delivery(Promise):
+    """One change of so many bytes on its way."""
 
     def __init__(self, event_id: str, sequence: int | None, size: int, settled: threading.Condition) -> None:
-        self.event_id = event_id
-        self.sequence = sequence
+        super().__init__(event_id, sequence, settled)
         self.size = size
-        self._settled = settled
-        self._answer: Position | CivicbusError | None = None
-        self._listeners: list[Callable[[], None]] = []
-
-    @property
-    def done(self) -> bool:
-        """Whether the broker has acknowledged the change or its delivery has failed."""
-        return self._answer is not None
-
-    @property
-    def failure(self) -> CivicbusError | None:
-        """The fault that the delivery failed with; None while it is on its way and once it is acknowledged."""
-        return self._answer if isinstance(self._answer, CivicbusError) else None
-
-    def wait(self, deadline: float) -> bool:
-        """Wait until the delivery is done, or until the clock's ``deadline``; returns whether it is."""
-        with self._settled:
-            return self._settled.wait_for(lambda: self.done, max(deadline - time.monotonic(), 0.0))
-
-    def result(self, timeout_s: float | None = None) -> Position:
-        """Where the change stands once it is acknowledged; raises the fault that it failed with, or Unavailable."""
-        with self._settled:
-            self._settled.wait_for(lambda: self.done, timeout_s)
-        if isinstance(self._answer, Position):
-            return self._answer
-        raise self._answer or Unavailable(f"event {self.event_id} is not acknowledged yet")
-
-    def when_done(self, tell: Callable[[], None]) -> None:
-        """Have this called once it is done, from a thread of the producer; at once where it is already."""
-        with self._settled:
-            if not self.done:
-                self._listeners.append(tell)
-                return
-        tell()
-
-    def settle(self, answer: Position | CivicbusError) -> list[Callable[[], None]]:
-        """Give the answer, once, holding the condition; those who are to be told, without it."""
-        self._answer = answer
-        listeners, self._listeners = self._listeners, []
-        return listeners
 
 
 class BulkOutgoing:
@@ -190,7 +146,7 @@ class BulkOutgoing:
     def _note(self, error: KafkaError) -> None:
         """Keep a refusal of our credentials, which librdkafka tries again for ever, and what ends its producer."""
         with self._changed:
-            if error.code() in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:
+            if is_refusal(error):
                 self._refused = fault_of(error)
             self._is_broken |= error.fatal()
             self._changed.notify_all()
@@ -204,12 +160,11 @@ class BulkOutgoing:
         answer = fault_of(error) if error else Position(message.partition() or 0, message.offset() or 0)
         with self._changed:
             self._forget(delivery)
-            listeners = delivery.settle(answer)
+            listeners = delivery.answered(answer)
             if isinstance(answer, CivicbusError):
                 self._failed.append((delivery, answer))
             else:
                 self._refused = None
-            self._changed.notify_all()
         for tell in listeners:
             tell()
 

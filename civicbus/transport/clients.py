@@ -15,6 +15,7 @@ from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
 
 __all__ = [
+    "LARGEST_MESSAGE_BYTES",
     "confluent_admin",
     "confluent_consumer",
     "confluent_producer",
@@ -23,6 +24,8 @@ __all__ = [
 
 # Both libraries take open-ended option maps; Any is their own type for the values.
 Options = dict[str, Any]
+
+LARGEST_MESSAGE_BYTES = 9 * 2**20
 
 
 def confluent_consumer(endpoints: Endpoints, credentials: Credentials, options: Options) -> Consumer:

@@ -32,8 +32,8 @@ from civicbus.errors import CivicbusError, Fenced, Unavailable
 from civicbus.names import CATALOGUE_TOPIC, Topic
 from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
-from civicbus.transport.clients import confluent_admin, confluent_consumer, confluent_producer
-from civicbus.transport.faults import fault_of, translated
+from civicbus.transport.clients import LARGEST_MESSAGE_BYTES, confluent_admin, confluent_consumer, confluent_producer
+from civicbus.transport.faults import fault_of, is_refusal, translated
 from civicbus.transport.metrics import BATCH_RECORDS, COMMIT_SECONDS, LAG_RECORDS, LAST_COMMIT, spent
 from civicbus.transport.partitions import FIRST, LAST, REQUEST_TIMEOUT_S, AskedOffsets, Partition, offsets
 from civicbus.transport.readback import Readback
@@ -46,7 +46,6 @@ SESSION_TIMEOUT_MS = 10_000
 IDLE_COMMIT_S = 1.0
 WAIT_S = 1.0
 GAUGES_EVERY_S = 5.0
-LARGEST_MESSAGE_BYTES = 9 * 2**20
 # The group's consumer and the one beside it cannot be waited for together; each gets a look so often.
 LOOK_S = 0.005
 Rebalance = Callable[[Consumer, list[TopicPartition]], None]
@@ -177,7 +176,7 @@ class Worker:
 
     def _note_error(self, error: KafkaError) -> None:
         """Keep a refusal of our credentials, which librdkafka reports nowhere else and tries again for ever."""
-        if error.code() in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:
+        if is_refusal(error):
             self._refused = fault_of(error)
 
     def _turn(self) -> None:

@@ -53,6 +53,11 @@ def fault_of(error: KafkaError) -> CivicbusError:
     return Unavailable(text)
 
 
+def is_refusal(error: KafkaError) -> bool:
+    """Whether the broker refused the credentials."""
+    return error.code() in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Raise civicbus faults in place of librdkafka's and of futures that were not settled in time."""

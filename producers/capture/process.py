@@ -21,9 +21,8 @@ from civicbus.producers.capture.declared import declared, load
 from civicbus.producers.capture.engine import Engine
 from civicbus.producers.capture.journal import Journal, journal_path, require_same_topic
 from civicbus.producers.capture.running import Running
-from civicbus.producers.registered import registered_schema
+from civicbus.producers.registered import registered_at
 from civicbus.producers.sources import Way, claims_in, datasets_of
-from civicbus.schemas.registry import Registry
 from civicbus.secrets import Credentials, SecretStore, principal_of
 from civicbus.serving import Work, tried_again
 from civicbus.settings import Endpoints, secrets_folder
@@ -150,8 +149,7 @@ class _Captures:
 
     def _open(self, dataset: DatasetId) -> Running:
         found = load(self.home, dataset)
-        with Registry(self.endpoints.registry_url) as registry:
-            schema_id = registered_schema(registry, found.dataset)
+        schema_id = registered_at(self.endpoints, found.dataset)
         topic = capture_topic(dataset)
         journal = Journal(journal_path(self.home, dataset))
         try:

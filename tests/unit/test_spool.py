@@ -17,7 +17,6 @@ from civicbus.names import DatasetId
 from civicbus.producers import spooling as spooling_module
 from civicbus.producers.async_publisher import AsyncPublisher
 from civicbus.producers.journal import Journal
-from civicbus.producers.outlet import Promise
 from civicbus.producers.publisher import Publisher
 from civicbus.producers.sources import sequence_of
 from civicbus.producers.spool import Spool, Spooled
@@ -28,6 +27,7 @@ from civicbus.secrets import Credentials, Principal
 from civicbus.settings import Endpoints
 from civicbus.testing import FakeBus
 from civicbus.transport.outgoing import Position
+from civicbus.transport.promises import Promise
 from support.samples import PERMITS, permits
 from support.supervision import until
 
