@@ -108,6 +108,7 @@ def _document(dataset: Dataset, outcome: Outcome) -> str:
         "rows": outcome.rows,
         "upserts": outcome.upserts,
         "deletions": outcome.deletions,
+        "deletions_withheld": outcome.withheld,
         "unchanged": outcome.unchanged,
         "refused": {reason.value: count for reason, count in outcome.refused.items()},
         "refused_rows": [{"row": one.row, "reason": one.reason, "field": one.field} for one in outcome.refused_rows],
@@ -131,6 +132,11 @@ def _report(dataset: Dataset, outcome: Outcome) -> Iterator[str]:
         f" {outcome.unchanged} unchanged, {len(outcome.refused_rows)} refused"
     )
     yield from _some("refused", [_refused(one) for one in outcome.refused_rows])
+    if outcome.withheld:
+        yield (
+            f"{outcome.withheld} records that the file lacks were not deleted: of {outcome.untold} refused rows nobody"
+            " can tell which records they are; correct them and publish the file again"
+        )
     repeated = [f"rows {', '.join(map(str, rows))}" for rows in outcome.repeated]
     if repeated:
         yield f"{len(repeated)} records stand in the file more than once; the last row of each was used:"

@@ -35,11 +35,15 @@ class Unsendable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """The rows that can be sent, typed, with their :data:`KEY` and ROW; the others; what keys the others have."""
+    """The rows that can be sent, typed, with their :data:`KEY` and ROW; the others; what keys the others have.
+
+    ``untold``: how many of the others hold something and do not say of which record.
+    """
 
     sendable: pl.DataFrame
     unsendable: tuple[Unsendable, ...]
     held: frozenset[bytes]
+    untold: int
 
 
 def judge(table: Table, dataset: Dataset) -> Judged:
@@ -55,10 +59,13 @@ def judge(table: Table, dataset: Dataset) -> Judged:
     misread = (
         Unsendable(row=row.row, refusal=Refusal(reason=Reason.UNREADABLE_ROW), cells=row.cells) for row in table.misread
     )
+    keyless = raw.drop(ROW).filter(keyed[KEY].is_null())
     return Judged(
         sendable=keyed.filter(fault.is_null()),
         unsendable=(*misread, *_unsendable(refused, refusals)),
         held=frozenset(keyed.filter(fault.is_not_null() & keyed[KEY].is_not_null())[KEY].to_list()),
+        untold=sum(any(row.cells.values()) for row in table.misread)
+        + sum(any(cell not in (None, "") for cell in cells) for cells in keyless.iter_rows()),
     )
 
 

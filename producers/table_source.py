@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -74,7 +74,8 @@ class Outcome:
     ``repeated`` has, for each record that the table names more than once, its rows; the last was used.
     ``resent`` are changes that an earlier run had left; ``waiting`` those that this run leaves to the next.
     ``anew``: the topic is not the one that the journal told of, so every row was sent to it.
-    ``sent_rows`` are the rows behind ``upserts``, ``deleted`` the keys behind ``deletions``.
+    ``sent_rows`` are the rows behind ``upserts``, ``deleted`` the keys behind ``deletions``. ``withheld`` records are
+    lacking in the table and not deleted, because ``untold`` rows hold something and do not say of which record.
     """
 
     rows: int = 0
@@ -89,6 +90,8 @@ class Outcome:
     anew: bool = False
     sent_rows: tuple[range, ...] = ()
     deleted: tuple[bytes, ...] = ()
+    withheld: int = 0
+    untold: int = 0
 
     @property
     def refused(self) -> Counter[Reason]:
@@ -146,6 +149,9 @@ class TableSource:
         judged = self._hashed(read)
         latest, repeated = _latest(judged.sendable, self._dataset.order_by)
         changes = difference(self._journal.published(), latest, judged.held if full else None)
+        withheld = len(changes.deletions) if judged.untold else 0
+        if withheld:
+            changes = replace(changes, deletions=())
         self._plan(changes, read.sendable, judged.unsendable, full)
         self._send()
         return Outcome(
@@ -161,6 +167,8 @@ class TableSource:
             anew=anew,
             sent_rows=_ranges(changes.upserts[ROW]),
             deleted=changes.deletions,
+            withheld=withheld,
+            untold=judged.untold,
         )
 
     def _hashed(self, judged: Judged) -> Judged:
@@ -182,6 +190,7 @@ class TableSource:
             sendable=rows.filter(fits),
             unsendable=(*judged.unsendable, *_too_large(large.drop(KEY))),
             held=judged.held | frozenset(large[KEY]),
+            untold=judged.untold,
         )
 
     def _bodies(self, rows: pl.DataFrame) -> Iterator[bytes]:

@@ -113,6 +113,8 @@ def _happened(language: Language, published: Published) -> Iterator[str]:
     yield from _sent(language, outcome)
     yield from _refused(language, published.dataset, "refused_rows", outcome.refused_rows)
     yield from _refused(language, published.dataset, "kept_out_rows", published.kept_out)
+    if outcome.withheld:
+        yield _result(language, "withheld", count=outcome.withheld, rows=outcome.untold)
     if published.corrections is not None:
         yield _result(language, "corrections", file=published.corrections)
     yield from _repeated(language, outcome.repeated)

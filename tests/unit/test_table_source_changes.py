@@ -40,11 +40,14 @@ def journal(tmp_path: Path) -> Path:
 
 rows = st.builds(
     row,
-    st.sampled_from(["a", "b", "c", "d", "e", "", None]),
+    st.sampled_from(["a", "b", "c", "d", "e"]),
     st.sampled_from(["new", "approved", "审批", None]),
     st.sampled_from(["1", "2", "not a number", None]),
 )
-tables = st.lists(rows, max_size=8).map(lambda rows: frame(*rows))
+keyless = st.builds(row, st.sampled_from(["", None]), st.sampled_from(["new", "", None]), st.just(None))
+tables = st.tuples(st.lists(rows, max_size=8), st.lists(keyless, max_size=1)).map(
+    lambda both: frame(*both[0], *both[1])
+)
 kills = st.none() | st.tuples(st.sampled_from(POINTS), st.integers(1, 4))
 
 
@@ -61,8 +64,13 @@ def named(table: pl.DataFrame) -> set[str]:
     return {number for number in table["permit_no"] if number}
 
 
+def untold(table: pl.DataFrame) -> bool:
+    """Whether a row holds something and does not say of which record: any may be it, so none is gone."""
+    return any(not number and any(cells) for number, *cells in table.rows())
+
+
 def expected(before: dict[str, dict[str, object]], table: pl.DataFrame, full: bool) -> dict[str, dict[str, object]]:
-    kept = {key: row for key, row in before.items() if not full or key in named(table)}
+    kept = {key: row for key, row in before.items() if not full or untold(table) or key in named(table)}
     return kept | sendable(table)
 
 
@@ -103,7 +111,7 @@ def test_runs_that_are_killed_anywhere_lose_nothing_and_send_nothing_twice(runs)
 def test_a_run_killed_at_each_step_is_finished_by_the_next_one(journal, point):
     topic = MemoryTopic()
     run(journal, DATASET, topic, frame(row("a"), row("b"), row("gone")))
-    new = frame(row("a", "approved"), row("b"), row("c"), row("", "no key"))
+    new = frame(row("a", "approved"), row("b"), row("c"), row("d", score="not a number"))
     assert run(journal, DATASET, topic, new, reach=dying_at(point, 1)) is None
     outcome = run(journal, DATASET, topic, new)
     assert topic.rows(DATASET) == sendable(new)
@@ -172,6 +180,22 @@ def test_a_record_whose_row_cannot_be_sent_any_more_stays_as_it_was(journal):
     run(journal, DATASET, topic, frame(row("a", "approved"), row("b")))
     outcome = run(journal, DATASET, topic, frame(row("a", score="many"), row("b")))
     assert (outcome.deletions, topic.rows(DATASET)["a"]["status"]) == (0, "approved")
+
+
+@pytest.mark.parametrize("line", ["b,new,1,a comma, too many", "b,new", ",new,1,", '"",new,,'])
+def test_nothing_is_deleted_by_a_file_of_which_a_row_does_not_say_what_record_it_is(journal, tmp_path, line):
+    topic, file = MemoryTopic(), tmp_path / "permits.csv"
+    run(journal, DATASET, topic, frame(row("a"), row("b"), row("gone")))
+    with Journal(journal, DATASET.id) as opened:
+        source = TableSource(DATASET, SCHEMA_ID, opened, topic)
+        file.write_text(f"permit_no,status,score,phone\na,approved,1,\n{line}\n")
+        outcome = source.publish_csv(file)
+        assert (outcome.upserts, outcome.deletions, outcome.withheld, outcome.untold) == (1, 0, 2, 1)
+        assert topic.rows(DATASET).keys() == {"a", "b", "gone"}
+        file.write_text("permit_no,status,score,phone\na,approved,1,\nb,new,1,\n,,,\n,\n")
+        outcome = source.publish_csv(file)
+    assert (outcome.deletions, outcome.withheld, outcome.untold) == (1, 0, 0)
+    assert topic.rows(DATASET).keys() == {"a", "b"}
 
 
 def test_a_required_field_that_is_empty_refuses_its_row(journal):
