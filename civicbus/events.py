@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from civicbus.errors import Unacceptable
 from civicbus.names import DatasetId
@@ -22,6 +22,12 @@ SEQUENCE = "sequence"
 UNSENDABLE_REASON = "civicbus_unsendable"
 UNSENDABLE_FIELD = "civicbus_field"
 SEQUENCE_LIMIT = 2**64
+ID_CHARACTERS = 256
+"""The longest ``ce_id``. It is the cause of every row that its change makes, which has no bound but the topic's."""
+TIME_AHEAD = timedelta(minutes=5)
+"""So far ahead of admission's clock a ``ce_time`` may be."""
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""Kafka has no times before; a log in which one stands is never compacted again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +95,7 @@ def parse_change(headers: Iterable[tuple[str, str | bytes | None]]) -> ChangeEve
     sequence = found.get("ce_sequence")
     traceparent = found.get("traceparent")
     return ChangeEvent(
-        id=_text(found, "ce_id"),
+        id=checked_id(_text(found, "ce_id")),
         source=_text(found, "ce_source"),
         type=_text(found, "ce_type"),
         time=parse_time(_text(found, "ce_time")),
@@ -106,14 +112,32 @@ def parse_sequence(text: bytes) -> int:
 
 
 def parse_time(text: str) -> datetime:
-    """An RFC 3339 time with its zone; raises Unacceptable for anything else."""
+    """An RFC 3339 time with its zone, 1970 or later; raises Unacceptable for anything else."""
     try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is not None:
-            return moment.astimezone(UTC)
-    except (ValueError, OverflowError):  # 0001-01-01T00:00:00+14:00 has no moment in UTC
-        pass
-    raise Unacceptable(Reason.HEADER_INVALID, "ce_time is no RFC 3339 time with a zone", field="ce_time")
+        return checked_time(datetime.fromisoformat(text))
+    except ValueError:
+        raise Unacceptable(Reason.HEADER_INVALID, "ce_time is no RFC 3339 time with a zone", field="ce_time") from None
+
+
+def checked_time(moment: datetime) -> datetime:
+    """An event's time in UTC; raises Unacceptable where it has no zone or is before 1970."""
+    if moment.utcoffset() is None:
+        raise Unacceptable(Reason.HEADER_INVALID, "ce_time has no zone", field="ce_time")
+    if moment < EARLIEST:
+        raise Unacceptable(Reason.HEADER_INVALID, "ce_time is before 1970", field="ce_time")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise Unacceptable(Reason.HEADER_INVALID, "ce_time is after the year 9999", field="ce_time") from None
+
+
+def checked_id(text: str) -> str:
+    """An event's id; raises Unacceptable where it is empty or longer than :data:`ID_CHARACTERS`."""
+    if not text:
+        raise Unacceptable(Reason.HEADER_MISSING, "an event id is not empty", field="ce_id")
+    if len(text) > ID_CHARACTERS:
+        raise Unacceptable(Reason.HEADER_INVALID, f"ce_id has more than {ID_CHARACTERS} characters", field="ce_id")
+    return text
 
 
 def _text(found: dict[str, bytes], name: str) -> str:

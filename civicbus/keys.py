@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from uuid import UUID
 
+KEY_BYTES = 16 * 1024
+"""The longest record key; with it, a row of the largest size still fits the topics."""
+
 KeyValue = str | int | bool | date | datetime | UUID
 
 

@@ -16,7 +16,7 @@ from typing import Self
 
 import polars as pl
 
-from civicbus.events import ChangeEvent, deleted, parse_time, time_text, upserted
+from civicbus.events import SEQUENCE_LIMIT, ChangeEvent, deleted, parse_time, time_text, upserted
 from civicbus.names import DatasetId, source_of
 from civicbus.producers.changes import Change, Refusal
 from civicbus.producers.difference import HASH, KEY
@@ -48,6 +48,7 @@ INSERT INTO pending (event_id, time, sequence, key, value, reason, field, hash) 
 _SELECT = """
 SELECT position, event_id, time, sequence, key, value, reason, field FROM pending ORDER BY position LIMIT ?
 """
+_LAST = "SELECT sequence FROM pending WHERE sequence IS NOT NULL ORDER BY position DESC LIMIT 1"
 _SETTLE = (
     """
 DELETE FROM published
@@ -125,9 +126,9 @@ class Journal:
         with self._file.transaction():
             self._database.executemany("DELETE FROM reported WHERE hash = ?", ((row_hash,) for row_hash in forget))
             self._database.executemany(_INSERT, map(_columns, changes))
-            (last,) = self._database.execute("SELECT max(sequence) FROM pending").fetchone()
+            last = self._database.execute(_LAST).fetchone()
             if last is not None:
-                self._file.put("last_sequence", last)
+                self._file.put("last_sequence", str(_unsigned(last[0])))
 
     def waiting(self) -> int:
         """How many planned changes are not settled."""
@@ -142,7 +143,7 @@ class Journal:
                 source=source_of(self._dataset.department),
                 type=deleted(self._dataset) if value is None else upserted(self._dataset),
                 time=parse_time(time),
-                sequence=sequence,
+                sequence=None if sequence is None else _unsigned(sequence),
             )
             refusal = None if reason is None else Refusal(reason=Reason(reason), field=field)
             yield position, Change(event=event, key=key, value=value, refusal=refusal)
@@ -159,7 +160,17 @@ def _columns(planned: Planned) -> tuple[str | int | bytes | None, ...]:
     change = planned.change
     event = change.event
     reason, field = (None, None) if change.refusal is None else (change.refusal.reason.value, change.refusal.field)
-    return event.id, time_text(event.time), event.sequence, change.key, change.value, reason, field, planned.row_hash
+    sequence = None if event.sequence is None else _signed(event.sequence)
+    return event.id, time_text(event.time), sequence, change.key, change.value, reason, field, planned.row_hash
+
+
+def _signed(sequence: int) -> int:
+    """The integer of SQLite, which has a sign, with the same 64 bits."""
+    return sequence if sequence < SEQUENCE_LIMIT // 2 else sequence - SEQUENCE_LIMIT
+
+
+def _unsigned(stored: int) -> int:
+    return stored % SEQUENCE_LIMIT
 
 
 def _frames(rows: Iterator[tuple[bytes, bytes]]) -> Iterator[pl.DataFrame]:

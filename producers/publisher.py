@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from civicbus.errors import Unacceptable, Unavailable
-from civicbus.events import SEQUENCE_LIMIT, ChangeEvent, Headers, deleted, upserted
+from civicbus.events import SEQUENCE_LIMIT, ChangeEvent, Headers, checked_id, checked_time, deleted, upserted
 from civicbus.names import source_of
 from civicbus.producers.changes import Change, Refusal, event_ids, next_sequence, report_of
 from civicbus.producers.outlet import Outlet, Receipt
@@ -185,8 +185,8 @@ class Publisher:
     ) -> Receipt:
         """Have a row that cannot be sent parked in the dataset's quarantine, under this reason."""
         with self._lock:
-            named = event_id or next(self._events)
-        event = ChangeEvent(id=named, source=self._source, type=self._upserted, time=time or datetime.now(UTC))
+            named, moment = self._named(event_id), self._timed(time)
+        event = ChangeEvent(id=named, source=self._source, type=self._upserted, time=moment)
         refusal = Refusal(reason=reason, field=field)
         return self.send(Change(event=event, key=None, value=report_of(row), refusal=refusal))
 
@@ -228,17 +228,20 @@ class Publisher:
         return self._outlet.send(key=key, value=value, headers=headers, event_id=event.id, sequence=event.sequence)
 
     def _event(self, type_: str, sequence: int | None, event_id: str | None, moment: datetime | None) -> ChangeEvent:
-        if event_id == "":
-            raise Unacceptable(Reason.HEADER_MISSING, "an event id is not empty", field="ce_id")
-        if moment is not None and moment.utcoffset() is None:
-            raise Unacceptable(Reason.HEADER_INVALID, "a time has its zone", field="ce_time")
         return ChangeEvent(
-            id=event_id or next(self._events),
+            id=self._named(event_id),
             source=self._source,
             type=type_,
-            time=moment or datetime.now(UTC),
+            time=self._timed(moment),
             sequence=self._sequence(sequence),
         )
+
+    def _named(self, given: str | None) -> str:
+        return next(self._events) if given is None else checked_id(given)
+
+    @staticmethod
+    def _timed(given: datetime | None) -> datetime:
+        return datetime.now(UTC) if given is None else checked_time(given)
 
     def _sequence(self, given: int | None) -> int | None:
         if self._dataset.sequence is SequenceRule.UNUSED:

@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic import Field as Bounds
 
 from civicbus.errors import ConfigurationError, Unacceptable
-from civicbus.keys import KeyValue, record_key
+from civicbus.keys import KEY_BYTES, KeyValue, record_key
 from civicbus.names import DatasetId, DepartmentId, department_id
 from civicbus.reasons import Reason
 from civicbus.schemas.codec.schema import AvroSchema
@@ -275,8 +275,11 @@ class Dataset:
         return {header: item.name for item in self.fields for header in item.columns()}
 
     def key_of(self, row: Mapping[str, object]) -> bytes:
-        """The record key of a row; raises Unacceptable naming the key field that is empty or mistyped."""
-        return record_key([_key_value(row, name) for name in self.key])
+        """The record key of a row; raises Unacceptable naming the key field that is empty, mistyped or too long."""
+        key = record_key([_key_value(row, name) for name in self.key])
+        if len(key) > KEY_BYTES:
+            raise Unacceptable(Reason.TOO_LARGE, f"the key has more than {KEY_BYTES} bytes", field=self.key[0])
+        return key
 
     def to_json(self) -> bytes:
         """The value of ``platform.catalogue``; equal datasets give equal bytes."""

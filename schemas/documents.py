@@ -61,7 +61,12 @@ class Unreadable(ValueError):
 def read_document(path: Path, name: str) -> Document:
     """The YAML mapping in a file that findings call ``name``; raises Unreadable."""
     text = read_text(path, name)
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.reader.ReaderError as error:
+        wrong = f"is no YAML: it holds a character that cannot be printed, U+{ord(text[error.position]):04X}"
+        before = text[: error.position].count("\n")
+        raise Unreadable(Finding(file=name, line=before + 1, wrong=wrong, mend="delete it")) from None
     try:
         _refuse_tricks(text, name)
         node = loader.get_single_node()

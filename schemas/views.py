@@ -15,6 +15,7 @@ from civicbus.errors import CheckFailed
 from civicbus.names import NAME, AgreementId, DatasetId, DepartmentId, Topic
 from civicbus.schemas.agreement import Agreement, KeyMode
 from civicbus.schemas.codec import tree
+from civicbus.schemas.codec.parse import FIELDS
 from civicbus.schemas.codec.schema import AvroSchema, document
 from civicbus.schemas.codec.tree import Json
 from civicbus.schemas.datasets import Catalogue, Dataset, Sharing
@@ -143,6 +144,9 @@ class _Check:
         where = self._where(select, scope)
         columns = tuple(column for _, column in found if column is not None)
         self._refuse_repeated([(output, column) for output, column in found if column is not None])
+        if len(select.outputs) > FIELDS:
+            mend = "divide the agreement into several"
+            self._reader.report(select.outputs[FIELDS].expression, f"a view has at most {FIELDS} columns", mend)
         if self._agreement.key is KeyMode.RECORD and len(columns) == len(found):
             self._require_key(select.outputs[0], columns, driving)
         if self._reader.findings:
@@ -175,7 +179,7 @@ class _Check:
                 mend = "give each its own alias: AS <name>"
                 self._reader.report(joined.source.node, f"{joined.source.alias} is there twice", mend)
             elif dataset is not None:
-                join = join_of(joined, dataset, scope, self._reader)
+                join = None if joined.on is None else join_of(joined, joined.on, dataset, scope, self._reader)
                 # A join with a fault still says what its columns are.
                 label = str(dataset.id) if join is None else join.label
                 scope = Scope({**scope.sources, joined.source.alias: (label, joined_fields(joined, dataset))})

@@ -14,11 +14,12 @@ from functools import partial
 from typing import Self
 from uuid import UUID
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from civicbus.errors import CivicbusError, Unavailable
+from civicbus.errors import CivicbusError, Unacceptable, Unavailable
 from civicbus.events import Headers
 from civicbus.names import Topic
+from civicbus.reasons import Reason
 from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
 from civicbus.transport.authentication import authenticate
@@ -40,6 +41,13 @@ _OPTIONS: Options = {
     "queue.buffering.max.kbytes": 512 * 1024,
     "log_level": 2,
 }
+
+
+def _fault_of(error: KafkaError) -> CivicbusError:
+    """The fault of a delivery: a record that is too large is so for ever."""
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        return Unacceptable(Reason.TOO_LARGE, "the broker takes no record of this size")
+    return fault_of(error)
 
 
 class Delivery(Promise):
@@ -89,14 +97,13 @@ class BulkOutgoing:
             self._make_room(delivery)
             tell = partial(self._delivered, delivery)
             try:
-                with translated():
-                    self._producer.produce(self._topic, value, key, headers=headers, on_delivery=tell)
-            except (CivicbusError, BufferError) as fault:
+                self._producer.produce(self._topic, value, key, headers=headers, on_delivery=tell)
+            except (KafkaException, BufferError) as fault:
                 with self._changed:
                     self._forget(delivery)
                 if isinstance(fault, BufferError):
                     raise Unavailable("too many changes wait for the broker") from fault
-                raise
+                raise _fault_of(fault.args[0]) from fault
         return delivery
 
     def would_wait(self, size: int) -> bool:
@@ -157,7 +164,7 @@ class BulkOutgoing:
             self._producer.poll(_POLL_S)
 
     def _delivered(self, delivery: Delivery, error: KafkaError | None, message: Message) -> None:
-        answer = fault_of(error) if error else Position(message.partition() or 0, message.offset() or 0)
+        answer = _fault_of(error) if error else Position(message.partition() or 0, message.offset() or 0)
         with self._changed:
             self._forget(delivery)
             listeners = delivery.answered(answer)

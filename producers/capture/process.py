@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -128,8 +128,9 @@ class _Captures:
         return "; ".join([*([self.waiting] if self.waiting else []), *ill]) or f"{len(self.running)} tables captured"
 
     def close(self) -> None:
-        for running in self.running.values():
-            running.close()
+        with ExitStack() as stack:
+            for running in self.running.values():
+                stack.callback(running.close)
 
     def _follow_declared(self) -> None:
         """Open what is newly declared or declared anew, close what is declared no more."""

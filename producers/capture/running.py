@@ -44,11 +44,17 @@ def next_run(dataset: DatasetId, standing: Standing, epoch: int, held: Slot | No
         return Run(generation=first_generation(epoch), snapshot=True)
     if standing.complete and held is not None and held.usable:
         return Run(generation=standing.generation, snapshot=False)
-    if not has_next(standing.generation):
+    return Run(generation=_next(dataset, standing.generation), snapshot=True)
+
+
+def _next(dataset: DatasetId, generation: int) -> int:
+    """The generation after this one; raises ConfigurationError where the epoch has no more."""
+    if not has_next(generation):
         raise ConfigurationError(
-            f"{dataset} had {ATTEMPTS} snapshots in epoch {epoch}", mend=f"run `civicbus source epoch {dataset}`"
+            f"{dataset} had {ATTEMPTS} snapshots in epoch {generation // ATTEMPTS}",
+            mend=f"run `civicbus source epoch {dataset}`",
         )
-    return Run(generation=standing.generation + 1, snapshot=True)
+    return generation + 1
 
 
 class Running:
@@ -83,9 +89,10 @@ class Running:
             self._start(engine, epoch)
 
     def begin_anew(self, position: int) -> None:
-        """Read on from another position, and take another snapshot."""
+        """Read on from another position, and take another snapshot; raises as ``next_run`` does."""
         standing = self.journal.standing
-        self.journal.settle(replace(standing, position=position, complete=False, generation=standing.generation + 1))
+        generation = _next(self.found.dataset.id, standing.generation)
+        self.journal.settle(replace(standing, position=position, complete=False, generation=generation))
 
     def measure(self) -> None:
         """Show what the database keeps for us."""

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from urllib.parse import unquote
@@ -20,7 +20,7 @@ from cloudevents.core.exceptions import CloudEventValidationError
 from cloudevents.core.v1.event import CloudEvent
 
 from civicbus.errors import ConfigurationError, Unacceptable
-from civicbus.events import deleted, parse_sequence, parse_time, upserted
+from civicbus.events import EARLIEST, ID_CHARACTERS, deleted, parse_sequence, parse_time, upserted
 from civicbus.names import DatasetId, DepartmentId, source_of
 from civicbus.producers.http.rejections import Fault, Kind, Rejected
 from civicbus.schemas.codec.from_json import NotJson, parse_json
@@ -33,12 +33,11 @@ BATCH = "application/cloudevents-batch+json"
 JSON = "application/json"
 
 MOST_FAULTS = 20
-LONGEST_ATTRIBUTE = 256
+LONGEST_ATTRIBUTE = ID_CHARACTERS
 _PREFIX = "ce-"
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +218,7 @@ def _specification_faults(attributes: dict[str, object], position: int) -> Itera
     wanted = ("specversion", "id", "source", "type")
     missing = [name for name in wanted if name not in attributes]
     yield from (_fault(name, f"{name} is missing", f"Set {name}.", position) for name in missing)
-    moment = {"time": _moment(attributes["time"])} if "time" in attributes else {"time": _EPOCH}
+    moment = {"time": _moment(attributes["time"])} if "time" in attributes else {"time": EARLIEST}
     try:
         CloudEvent({**dict.fromkeys(missing, "1.0"), **attributes, **moment})
     except CloudEventValidationError as error:
@@ -269,10 +268,9 @@ def _moment(value: object) -> datetime | None:
     if not isinstance(value, str) or not _TIME.fullmatch(value):
         return None
     try:
-        moment = parse_time(value.upper())
+        return parse_time(value.upper())
     except Unacceptable:
         return None
-    return moment if moment >= _EPOCH else None
 
 
 def _sequence(value: object) -> int | None:

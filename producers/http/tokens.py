@@ -20,13 +20,19 @@ log = structlog.get_logger()
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 _KEYS_BYTES = 1024 * 1024
 _KEYS_LAST_S = 600.0
+_KEYS_LAST_AT_MOST_S = 3600.0
 _ASK_AGAIN_AFTER_S = 10.0
+_WAIT_FOR_ANOTHER_S = 1.0
 _WITHIN_S = 5.0
 _LEEWAY_S = 30
 
 
 class Tokens:
-    """Checks tokens against the issuer's public keys, which are fetched again when a token names an unknown one."""
+    """Checks tokens against the issuer's public keys, which are fetched again when a token names an unknown one.
+
+    One request at a time asks the issuer, and none in the seconds after it did not answer: whoever has no right at
+    all must not be able to hold up the others with a token that looks new. Keys that are read last an hour at most.
+    """
 
     def __init__(self, settings: IngressSettings) -> None:
         self._settings = settings
@@ -36,9 +42,10 @@ class Tokens:
             aud={"essential": True, "value": settings.oidc_audience},
             exp={"essential": True},
         )
-        self._lock = threading.Lock()
+        self._fetching = threading.Lock()
         self._keys: KeySet | None = None
         self._fetched_s = float("-inf")
+        self._asked_s = float("-inf")
 
     def holder(self, token: str) -> DepartmentId | None:
         """Whom the token names; None for one that is not taken. Raises Unavailable where the issuer has no keys now."""
@@ -55,12 +62,23 @@ class Tokens:
         return None
 
     def _known(self, age_s: float) -> KeySet:
-        """The issuer's keys, not older than this."""
-        with self._lock:
-            if self._keys is None or time.monotonic() - self._fetched_s > age_s:
-                self._keys = self._fetch(str(self._settings.oidc_jwks_url))
-                self._fetched_s = time.monotonic()
-            return self._keys
+        """The issuer's keys: older than this only where another request asks for them, or where it did not answer."""
+        url = str(self._settings.oidc_jwks_url)
+        if self._due(age_s) and self._fetching.acquire(timeout=0.0 if self._keys else _WAIT_FOR_ANOTHER_S):
+            try:
+                if self._due(age_s):
+                    self._asked_s = time.monotonic()
+                    self._keys, self._fetched_s = self._fetch(url), time.monotonic()
+            except Unavailable:
+                log.warning("issuer_keys_unread", url=url)
+            finally:
+                self._fetching.release()
+        if self._keys is None or time.monotonic() - self._fetched_s > _KEYS_LAST_AT_MOST_S:
+            raise Unavailable(f"the keys of the issuer at {url} cannot be read")
+        return self._keys
+
+    def _due(self, age_s: float) -> bool:
+        return time.monotonic() > max(self._fetched_s + age_s, self._asked_s + _ASK_AGAIN_AFTER_S)
 
     def _fetch(self, url: str) -> KeySet:
         try:
@@ -69,7 +87,6 @@ class Tokens:
                 body = b"".join(_bounded(answer))
             return KeySet.import_key_set(httpx.Response(200, content=body).json())
         except (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError):
-            log.warning("issuer_keys_unread", url=url)
             raise Unavailable(f"the keys of the issuer at {url} cannot be read") from None
 
 

@@ -82,6 +82,11 @@ SET search_path = pg_catalog, pg_temp
 SET TimeZone = 'UTC'
 AS $civicbus$
 BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'civicbus: TRUNCATE in a transaction that is %, which may not see every row that goes',
+            upper(current_setting('transaction_isolation'))
+            USING HINT = 'Truncate in a READ COMMITTED transaction, or DELETE the rows.';
+    END IF;
     EXECUTE format(
         'INSERT INTO public.civicbus_outbox (dataset, operation, row)'
         ' SELECT $1, ''delete'', public.civicbus_outbox_row(to_jsonb(source), $2) FROM %s AS source',

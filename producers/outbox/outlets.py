@@ -8,6 +8,7 @@ others go on.
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -105,10 +106,11 @@ class Outlets:
         return Dataset.from_json(document)
 
     def close(self) -> None:
-        for outlet in self._open.values():
-            outlet.publisher.close()
-        self._follower.close()
-        self._registry.close()
+        with ExitStack() as closing:
+            for close in (self._registry.close, self._follower.close):
+                closing.callback(close)
+            for outlet in self._open.values():
+                closing.callback(outlet.publisher.close)
 
     def __enter__(self) -> Self:
         return self

@@ -19,6 +19,7 @@ from itertools import groupby
 import structlog
 
 from civicbus.errors import Unacceptable
+from civicbus.events import TIME_AHEAD
 from civicbus.names import DatasetId
 from civicbus.observe import Health
 from civicbus.producers.changes import Refusal
@@ -162,8 +163,8 @@ class Relay:
 
 
 def _time_of(row: OutboxRow) -> datetime:
-    """When the source saw the change; never ahead of this machine's clock, which admission would refuse."""
-    return min(row.created_at, datetime.now(UTC))
+    """When the source saw the change; not so far ahead of this machine's clock that admission would refuse it."""
+    return min(row.created_at, datetime.now(UTC) + TIME_AHEAD / 2)
 
 
 def _behind(receipts: Sequence[Receipt]) -> dict[int, int]:

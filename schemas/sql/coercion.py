@@ -104,7 +104,7 @@ def _mend(left: Type, right: Type) -> str:
     if VARCHAR in (left, right):
         other = right if left == VARCHAR else left
         return f"CAST the text to {other}, or the other one to VARCHAR; a constant text stands in quotes"
-    return f"CAST one of them to the type of the other: {left} or {right}"
+    return f"compare like with like; `civicbus agreements language` says what CAST makes of {left} and {right}"
 
 
 def _constant(literal: Literal, kind: Type) -> str | int | float | bool | Decimal | None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 
@@ -29,20 +31,30 @@ SETTINGS = (
 _BLOCK = hashlib.sha256().block_size
 
 
-def syntax_fault(text: str) -> str:
-    """What DuckDB's own parser says against a text; empty where it reads it."""
+@dataclass(frozen=True, slots=True)
+class SyntaxFault:
+    """What DuckDB's own parser says against a text, and at which character of it."""
+
+    words: str
+    offset: int
+
+
+def syntax_fault(text: str) -> SyntaxFault | None:
+    """Why DuckDB does not read a text; None where it does."""
     try:
         _parser().extract_statements(text)
     except duckdb.ParserException as error:
-        return str(error)
-    return ""
+        said = json.loads(str(error).partition(": ")[2])
+        before = text.encode(errors="replace")[: int(said.get("position", 0))]
+        return SyntaxFault(said["exception_message"], len(before.decode(errors="ignore")))
+    return None
 
 
 @cache
 def _parser() -> duckdb.DuckDBPyConnection:
     # Left to the interpreter's end, DuckDB's binding reports it as leaked.
     atexit.register(_parser.cache_clear)
-    return duckdb.connect(":memory:", config={"threads": 1, "enable_external_access": False})
+    return duckdb.connect(":memory:", config={"threads": 1, "enable_external_access": False, "errors_as_json": True})
 
 
 def quoted(name: str) -> str:

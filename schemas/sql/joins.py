@@ -42,14 +42,14 @@ class Join:
         return Call("not", (Call("is null", (self.key[0],), BOOLEAN, False),), BOOLEAN, False)
 
 
-def join_of(joined: Joined, dataset: Dataset, scope: Scope, reader: Reader) -> Join | None:
+def join_of(joined: Joined, on: exp.Expr, dataset: Dataset, scope: Scope, reader: Reader) -> Join | None:
     """The join that an ON describes, over the sources in ``scope``; None where something in it was reported."""
     key = dataset.key
     inside = Scope({**scope.sources, joined.source.alias: (_JOINING, field_types(dataset.schema.record))})
     named: dict[str, Field] = {}
     sound = True
-    for condition in _conditions(joined.on):
-        pair = _pair(condition, dataset, inside, reader)
+    for condition in _conditions(on):
+        pair = _pair(condition, joined.source.alias, dataset, inside, reader)
         if pair is None:
             sound = False
         elif pair[0].name in named:
@@ -60,15 +60,13 @@ def join_of(joined: Joined, dataset: Dataset, scope: Scope, reader: Reader) -> J
     missing = [name for name in key if name not in named]
     if missing and sound:
         mend = " AND ".join(f"{joined.source.alias}.{name} = …" for name in key)
-        reader.report(
-            joined.on, f"the key of {dataset.id} is not named whole: {', '.join(missing)}", f"write ON {mend}"
-        )
+        reader.report(on, f"the key of {dataset.id} is not named whole: {', '.join(missing)}", f"write ON {mend}")
     if missing or not sound:
         return None
-    on = tuple(named[name] for name in key)
-    label = f"{dataset.id}({', '.join(field.column for field in on)})"
-    key_fields = tuple(Field(label, name, field.type, True) for name, field in zip(key, on, strict=True))
-    return Join(label=label, dataset=dataset.id, left=joined.left, key=key_fields, on=on)
+    columns = tuple(named[name] for name in key)
+    label = f"{dataset.id}({', '.join(field.column for field in columns)})"
+    key_fields = tuple(Field(label, name, field.type, True) for name, field in zip(key, columns, strict=True))
+    return Join(label=label, dataset=dataset.id, left=joined.left, key=key_fields, on=columns)
 
 
 def joined_fields(joined: Joined, dataset: Dataset) -> dict[str, FieldType | None]:
@@ -90,7 +88,9 @@ def _conditions(on: exp.Expr) -> Iterator[exp.Expr]:
             yield on
 
 
-def _pair(condition: exp.Expr, dataset: Dataset, scope: Scope, reader: Reader) -> tuple[Field, Field] | None:
+def _pair(
+    condition: exp.Expr, alias: str, dataset: Dataset, scope: Scope, reader: Reader
+) -> tuple[Field, Field] | None:
     """A key field of the joined dataset and the column that it equals."""
     if not isinstance(condition, exp.EQ):
         mend = f"write only the key of {dataset.id}, set equal to columns and joined by AND; the rest belongs in WHERE"
@@ -102,7 +102,7 @@ def _pair(condition: exp.Expr, dataset: Dataset, scope: Scope, reader: Reader) -
     if None in sides:
         return None
     if len(fields) != 2 or len(theirs) != 1:
-        mend = f"write {dataset.id.name}.{dataset.key[0]} = <a column of an earlier dataset>"
+        mend = f"write {alias}.{dataset.key[0]} = <a column of an earlier dataset>; other conditions belong in WHERE"
         reader.report(condition, "a join sets a key field equal to a column", mend)
         return None
     other = fields[0] if fields[1] is theirs[0] else fields[1]

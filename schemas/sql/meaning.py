@@ -9,13 +9,14 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 from typing import TypeVar
 
 from sqlglot import exp
 
 from civicbus.schemas.sql.coercion import Misfit
 from civicbus.schemas.sql.functions import AGGREGATES, CLOCK_AND_CHANCE, FUNCTIONS, SYNONYMS
-from civicbus.schemas.sql.nodes import NOTHING, Expression, Field, Literal
+from civicbus.schemas.sql.nodes import NOTHING, Expression, Field, Literal, walk
 from civicbus.schemas.sql.operators import BIGINT_RANGE, INTEGER_RANGE, OPERATORS, case, cast, comparison
 from civicbus.schemas.sql.parse import Reader
 from civicbus.schemas.sql.types import BIGINT, BOOLEAN, DATE, DOUBLE, FLOAT, INTEGER, VARCHAR, FieldType, Kind, Type
@@ -90,6 +91,8 @@ _PARTS: dict[type[exp.Expr], frozenset[str]] = {
     exp.TryCast: frozenset({"this", "to", "safe", "_type"}),
 }
 _MAX_DEPTH = 100
+_MAX_PARTS = 20_000
+_MAX_BRANCHES = 200
 _MAX_DECIMAL_DIGITS = 15
 
 
@@ -109,7 +112,12 @@ class Scope:
 
 def meaning_of(node: exp.Expr, scope: Scope, reader: Reader) -> Expression | None:
     """The typed tree of an expression, or None where something in it was reported."""
-    return _Meaning(scope, reader).of(node)
+    found = _Meaning(scope, reader).of(node)
+    if found is not None and sum(1 for _ in islice(walk(found), _MAX_PARTS + 1)) > _MAX_PARTS:
+        fault = f"this has more than {_MAX_PARTS} parts, each value counted wherever it is used"
+        reader.report(node, fault, "write it shorter, or JOIN a dataset that has what it spells out")
+        return None
+    return found
 
 
 class _Meaning:
@@ -213,6 +221,8 @@ class _Meaning:
 
     def case(self, node: exp.Expr) -> Expression | None:
         branches = node.args["ifs"]
+        if len(branches) > _MAX_BRANCHES:
+            raise Misfit(f"a CASE has at most {_MAX_BRANCHES} branches", "JOIN a dataset that has them")
         whens = self._whens(node.this, [branch.this for branch in branches])
         values = self.all(branch.args["true"] for branch in branches)
         default = node.args.get("default")
@@ -324,7 +334,10 @@ def _number(text: str) -> Literal:
     if text.lstrip("-").isdigit():
         return _integer(int(text))
     if "e" in text.lower():
-        return Literal(float(text), DOUBLE)
+        try:
+            return Literal(float(text), DOUBLE)
+        except ValueError:
+            raise Misfit(f"{text} is no number", "write its exponent: 1e3") from None
     value = Decimal(text)
     digits, exponent = value.as_tuple().digits, int(value.as_tuple().exponent)
     if len(digits) > _MAX_DECIMAL_DIGITS or -exponent > _MAX_DECIMAL_DIGITS:

@@ -118,8 +118,10 @@ def _compared_with_fraction(name: str, whole: Expression, constant: Expression) 
         return comparison("<=", [whole, _integer(math.floor(value))])
     if name in (">", ">="):
         return comparison(">=", [whole, _integer(math.ceil(value))])
-    # Never equal: false, or true, or NULL where the whole number is NULL.
-    return comparison("<>" if name == "=" else "=" if name == "<>" else name, [whole, whole])
+    # Never equal: false, or true, and for = and <> NULL where the whole number is NULL.
+    if name in _DISTINCT:
+        return Literal(name == "is distinct from", BOOLEAN)
+    return comparison("<>" if name == "=" else "=", [whole, whole])
 
 
 def _decimal(constant: Expression) -> Decimal:
@@ -163,6 +165,8 @@ def _between(_: str, operands: Sequence[Expression]) -> Expression:
 
 def _in(_: str, operands: Sequence[Expression]) -> Expression:
     value, *listed = operands
+    if not listed:
+        raise Misfit("IN has nothing in its parentheses", "write IN (value, …)")
     if value.type.is_integer and any(is_decimal_constant(one) for one in listed):
         raise Misfit(f"{value.type} and decimals do not meet in IN", "list whole numbers")
     aligned = _aligned([value, *listed])

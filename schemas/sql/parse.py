@@ -7,7 +7,6 @@ here, with its place and what to write instead.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,7 +18,7 @@ from sqlglot.errors import ErrorLevel, ParseError, TokenError
 from sqlglot.parsers.duckdb import DuckDBParser
 from sqlglot.tokenizer_core import Token, TokenType
 
-from civicbus.schemas.sql.duckdb import syntax_fault
+from civicbus.schemas.sql.duckdb import SyntaxFault, syntax_fault
 
 Node = TypeVar("Node", bound=exp.Expr)
 
@@ -36,7 +35,6 @@ _CLAUSES = {
     "sample": ("a view has no sample", "nothing may depend on chance; write a condition in WHERE"),
 }
 _READ_CLAUSES = {"expressions", "from_", "joins", "where"}
-_CARET = re.compile(r"\nLINE (\d+): (?!\.\.\.).*\n( *)\^")
 _MAX_TOKENS = 20_000
 
 
@@ -86,11 +84,11 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """One JOIN: ``left`` keeps rows without a match."""
+    """One JOIN: ``left`` keeps rows without a match. No ``on``: it is wrong, and has columns all the same."""
 
     source: Named
     left: bool
-    on: exp.Expr
+    on: exp.Expr | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,8 @@ class _SyntaxFault(ParseError):
     """sqlglot's own error, with the offset of the word that it could not read."""
 
     def __init__(self, message: str, offset: int) -> None:
-        super().__init__(message)
+        # sqlglot writes into the first of the errors where it tries another reading.
+        super().__init__(message, [{"description": message}])
         self.offset = offset
 
 
@@ -173,7 +172,7 @@ class Reader:
     def confirm(self) -> None:
         """Report what sqlglot reads and DuckDB does not: the law says nothing of it."""
         fault = syntax_fault(self.text)
-        if fault:
+        if fault is not None:
             self._refuse_words(fault)
 
     def _at(self, offset: int) -> Place:
@@ -210,19 +209,15 @@ class Reader:
 
     def _refuse_syntax(self, error: ParseError | TokenError) -> None:
         fault = syntax_fault(self.text)
-        if fault:
+        if fault is not None:
             self._refuse_words(fault)
         else:
             offset = error.offset if isinstance(error, _SyntaxFault) else 0
             self.report(self._at(offset), "this is not in the view language", "see `civicbus agreements language`")
 
-    def _refuse_words(self, fault: str) -> None:
+    def _refuse_words(self, fault: SyntaxFault) -> None:
         """A fault as DuckDB's parser says it, at the place that it shows."""
-        place = _CARET.search(fault)
-        column = len(place[2]) - len(f"LINE {place[1]}: ") + 1 if place else 1
-        words = fault.split("\n", maxsplit=1)[0].removeprefix("Parser Error: ")
-        where = Place(int(place[1]), column) if place else START
-        self.report(where, f"this is no SQL: {words}", "correct the words here")
+        self.report(self._at(fault.offset), f"this is no SQL: {fault.words}", "correct the words here")
 
     def _refuse_statement(self, statement: exp.Expr) -> None:
         if isinstance(statement, exp.SetOperation):
@@ -260,8 +255,11 @@ class Reader:
         for name, value in node.args.items():
             if value and name not in ("this", "db", "alias"):
                 self.report(node, "a dataset stands alone here", f"leave {name.strip('_').upper()} out")
+        if node.alias_column_names:
+            self.report(node, "columns get their names in the SELECT list", f"write AS {node.alias}, without them")
         if not node.db:
-            self.report(node, f"{node.name} names no department", f"write <department>.{node.name}")
+            mend = f"write <department>.{node.name}, each in quotes of its own" if "." in node.name else ""
+            self.report(node, f"{node.name} names no department", mend or f"write <department>.{node.name}")
             return None
         return Named(f"{node.db}.{node.name}".lower(), (node.alias or node.name).lower(), node)
 
@@ -278,4 +276,4 @@ class Reader:
             self.report(node, "this is no plain JOIN", "write LEFT JOIN … ON, or INNER JOIN … ON")
         elif source is not None:
             return Joined(source, how[:1] == ["LEFT"], node.args["on"])
-        return None
+        return None if source is None else Joined(source, True, None)

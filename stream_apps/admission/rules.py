@@ -7,16 +7,24 @@ quality rules, the sequence (DESIGN §5 rule 9). The first rule that is broken n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum, auto
 
 from civicbus.errors import Unacceptable
-from civicbus.events import UNSENDABLE_FIELD, UNSENDABLE_REASON, ChangeEvent, Headers, deleted, parse_change, upserted
+from civicbus.events import (
+    TIME_AHEAD,
+    UNSENDABLE_FIELD,
+    UNSENDABLE_REASON,
+    ChangeEvent,
+    Headers,
+    deleted,
+    parse_change,
+    upserted,
+)
+from civicbus.keys import KEY_BYTES
 from civicbus.names import source_of
 from civicbus.reasons import Reason
 from civicbus.schemas.datasets import Dataset, SequenceRule
-
-TIME_AHEAD = timedelta(minutes=5)
 
 
 class Verdict(Enum):
@@ -39,6 +47,8 @@ def examine(dataset: Dataset, key: bytes | None, value: bytes | None, headers: H
     event = event_of(dataset, headers, deletion=value is None, now=now)
     if not key:
         raise Unacceptable(Reason.KEY_MISSING, "the change has no Kafka key")
+    if len(key) > KEY_BYTES:
+        raise Unacceptable(Reason.TOO_LARGE, f"the key has {len(key)} bytes, {KEY_BYTES} allowed")
     if value is not None and len(value) > dataset.max_bytes:
         raise Unacceptable(Reason.TOO_LARGE, f"{len(value)} bytes, {dataset.max_bytes} allowed")
     return event

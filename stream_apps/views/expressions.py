@@ -103,18 +103,53 @@ def _turned(call: Call) -> Call:
 
 
 def _compiled(expression: Expression, key: bytes | None) -> pl.Expr:
+    return _weighed(expression, key)[0]
+
+
+# These name an operand several times in what Polars is given, and Polars evaluates it as often.
+_NAME_OFTEN = frozenset(
+    {"/", "//", "%", "lower", "upper", "substring", "left", "right", "round", "mask", "age_band"}
+    | {"date +", "date -", "year", "month", "day", "cast"}
+)
+_TIMES = 8
+_HEAVY = _TIMES**2
+
+
+def _weighed(expression: Expression, key: bytes | None) -> tuple[pl.Expr, int]:
+    """The Polars expression, and how many evaluations of a column or a constant it takes at most."""
     match expression:
         case Field():
-            return pl.col(expression.column)
+            return pl.col(expression.column), 1
         case Literal():
-            return _literal(expression)
-        case Call(name="hash"):
-            if key is None:
-                raise KeyError("hash needs the agreement's key")
-            return _compiled(expression.arguments[0], key).map_batches(_keyed(key), return_dtype=pl.String())
+            return _literal(expression), 1
         case Call():
-            operands = [_compiled(argument, key) for argument in expression.arguments]
-            return COMPILED[expression.name](expression, operands)
+            weighed = [_weighed(argument, key) for argument in expression.arguments]
+            operands, weights = [operand for operand, _ in weighed], [weight for _, weight in weighed]
+            times = _TIMES if expression.name in _NAME_OFTEN else 1
+            if times > 1 and max(weights) > _HEAVY:
+                return _staged(expression, operands), sum(weights)
+            return _called(expression, operands, key), times * sum(weights)
+
+
+def _called(call: Call, operands: list[pl.Expr], key: bytes | None) -> pl.Expr:
+    if call.name != "hash":
+        return COMPILED[call.name](call, operands)
+    if key is None:
+        raise KeyError("hash needs the agreement's key")
+    return operands[0].map_batches(_keyed(key), return_dtype=pl.String())
+
+
+def _staged(call: Call, operands: Sequence[pl.Expr]) -> pl.Expr:
+    """A call on operands that are evaluated before it, once, however often it names them."""
+    read = [n for n, argument in enumerate(call.arguments) if not isinstance(argument, Literal)]
+    inner = [pl.col(str(n)) if n in read else operand for n, operand in enumerate(operands)]
+    result = COMPILED[call.name](call, inner).alias("")
+
+    def evaluate(rows: pl.Series) -> pl.Series:
+        return rows.struct.unnest().select_seq(result).to_series()
+
+    sides = pl.struct(*(operands[n].alias(str(n)) for n in read))
+    return sides.map_batches(evaluate, return_dtype=dtype(call.type))
 
 
 def keyed_hash(key: bytes, text: bytes) -> str:

@@ -98,6 +98,15 @@ def test_truncate_deletes_every_record(session):
     assert outbox(session)[1:] == [("delete", {"permit_no": "old"}), ("delete", {"permit_no": "a"})]
 
 
+def test_truncate_is_refused_where_it_might_not_see_every_row_that_goes(session):
+    outbox(session)
+    run(session, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+    with pytest.raises(psycopg.errors.RaiseException, match="TRUNCATE in a transaction that is REPEATABLE READ"):
+        run(session, "TRUNCATE permits")
+    run(session, "ROLLBACK")
+    assert outbox(session) == []
+
+
 def test_a_program_writes_through_the_trigger_without_a_right_on_the_outbox(platform, session):
     outbox(session)
     run(session, "GRANT INSERT ON permits TO pg_monitor")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -11,10 +13,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from civicbus.errors import AccessDenied, ConfigurationError, Unacceptable, Unavailable
-from civicbus.events import UNSENDABLE_FIELD, UNSENDABLE_REASON
+from civicbus.events import UNSENDABLE_FIELD, UNSENDABLE_REASON, ChangeEvent, deleted
 from civicbus.infra.provision import provision_dataset
 from civicbus.names import DatasetId
 from civicbus.producers.bulk import bulk_publisher
+from civicbus.producers.changes import Change
 from civicbus.producers.publisher import Publisher
 from civicbus.producers.registered import registered_schema
 from civicbus.reasons import Reason
@@ -204,6 +207,18 @@ def test_a_record_of_three_megabytes_passes_where_the_catalogue_allows_it(platfo
     with owned.publisher() as publisher:
         publisher.upsert(permit("A", phone="1" * 3 * 2**20))
     assert owned.count() == 1
+
+
+def test_what_is_too_large_for_the_topic_is_so_for_ever_and_not_waited_for(owned):
+    event = ChangeEvent(
+        id="e", source=f"urn:civicbus:{owned.member.id}", type=deleted(owned.dataset.id), time=datetime.now(UTC)
+    )
+    with owned.publisher() as publisher:
+        receipt = publisher.send(Change(event=event, key=os.urandom(5_000_000), value=None))
+        receipt.wait(time.monotonic() + 30)
+        assert isinstance(receipt.failure, Unacceptable)
+        with pytest.raises(Unacceptable, match="not delivered: 1 changes"):
+            publisher.flush()
 
 
 def test_anothers_topic_is_refused_by_the_broker_and_flush_names_the_event(platform, new_department, connect):

@@ -169,12 +169,18 @@ def test_what_cannot_be_a_record_is_refused_before_it_is_sent_naming_the_field(b
         (permit(""), Reason.KEY_MISSING, "permit_no"),
         (permit("A", None), Reason.QUALITY_REQUIRED, "status"),
         (permit("A", phone="1" * 2**20), Reason.TOO_LARGE, None),
+        (permit("A" * 20_000), Reason.TOO_LARGE, "permit_no"),
     ]
     with bus.publisher() as publisher:
         for record, reason, field in wrong:
             with pytest.raises(Unacceptable) as refused:
                 publisher.upsert(record)
             assert (refused.value.reason, refused.value.field) == (reason, field)
+        for wrong_event in ({"event_id": ""}, {"event_id": "1" * 257}, {"time": datetime(1969, 12, 31, tzinfo=UTC)}):
+            with pytest.raises(Unacceptable):
+                publisher.upsert(permit("A"), **wrong_event)
+            with pytest.raises(Unacceptable):
+                publisher.report_unsendable({"permit_no": "A"}, Reason.UNREADABLE_ROW, **wrong_event)
     assert bus.changes() == []
 
 

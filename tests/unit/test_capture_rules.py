@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from civicbus.producers.capture.debezium import connector_config
 from civicbus.producers.capture.declared import Database, Declared, declare, forget, load
 from civicbus.producers.capture.events import UNAVAILABLE, Complete, Emptied, Gone, Seen, Unreadable, event_of
 from civicbus.producers.capture.journal import Journal, Kept, Standing, begin_journal
-from civicbus.producers.capture.running import Run, next_run
+from civicbus.producers.capture.running import Run, Running, next_run
 from civicbus.producers.capture.values import RowReader
 from civicbus.reasons import Reason
 from civicbus.schemas.codec.schema import AvroSchema
@@ -184,6 +185,14 @@ def test_a_snapshot_is_taken_where_the_slot_does_not_tell_all(standing, epoch, h
 def test_snapshots_without_end_are_told_with_the_way_out():
     with pytest.raises(ConfigurationError, match=r"civicbus source epoch gardens\.trees"):
         next_run(DATASET, Standing(generation=FIRST + ATTEMPTS - 1), 64, None)
+
+
+def test_a_snapshot_that_begins_anew_stays_within_its_epoch():
+    found = SimpleNamespace(dataset=replace(permits(), id=DATASET))
+    journal = SimpleNamespace(standing=Standing(generation=FIRST + ATTEMPTS - 1, complete=True))
+    running = Running(found, journal, None)
+    with pytest.raises(ConfigurationError, match=r"civicbus source epoch gardens\.trees"):
+        running.begin_anew(7)
 
 
 def test_the_secret_reaches_kafka_connect_only_as_a_file(tmp_path):

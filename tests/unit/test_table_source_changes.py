@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from civicbus.errors import ConfigurationError, Unavailable
+from civicbus.events import SEQUENCE_LIMIT
 from civicbus.producers.journal import Journal
 from civicbus.producers.table_source import BLOCK_CHANGES, TableSource
 from civicbus.reasons import Reason
@@ -233,6 +234,15 @@ def test_sequences_rise_even_when_the_clock_is_set_back(journal, monkeypatch):
     monkeypatch.setattr("support.publishing.time_ns", lambda: 5)
     run(journal, DATASET, topic, frame(row("a", "2"), row("b")))
     assert topic.rows(DATASET)["a"]["status"] == "2"
+
+
+def test_sequences_of_the_last_epoch_are_kept_as_they_are(journal, monkeypatch):
+    topic = MemoryTopic()
+    monkeypatch.setattr("support.publishing.time_ns", lambda: SEQUENCE_LIMIT - 100)
+    run(journal, DATASET, topic, frame(row("a", "1"), row("b")), reach=dying_at("after plan", 1))
+    outcome = run(journal, DATASET, topic, frame(row("a", "2"), row("b")))
+    assert (outcome.resent, outcome.upserts) == (2, 1)
+    assert [change.event.sequence for change in topic.changes] == [SEQUENCE_LIMIT - 100 + n for n in range(3)]
 
 
 def test_a_dataset_without_sequences_sends_none(journal):

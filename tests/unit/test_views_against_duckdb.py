@@ -12,6 +12,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
@@ -214,11 +215,12 @@ def test_the_rows_are_what_the_codec_takes_and_null_only_where_the_schema_says(t
 
 _OPERATORS = [
     *("+", "-", "*", "/", "//", "%", "=", "<>", "<", ">=", "AND", "OR", "||", "IS DISTINCT FROM"),
+    "IS NOT DISTINCT FROM",
     *("IS NULL", "IS NOT NULL", "LIKE 'a%'", "NOT LIKE '_%'", "IN (1, 2)", "NOT IN ('a')", "::VARCHAR", "::BIGINT"),
     *("BETWEEN 1 AND", "NOT BETWEEN -1 AND"),
 ]
 _SIGNS = ["", "", "", "NOT ", "-"]
-_OPERANDS = ["small", "less", "big", "flag", "text", "real", "2", "'a'", "TRUE"]
+_OPERANDS = ["small", "less", "big", "flag", "text", "real", "2", "2.5", "'a'", "TRUE"]
 
 
 @st.composite
@@ -248,6 +250,22 @@ def test_operators_bind_as_they_do_in_duckdb(text: str) -> None:
     except duckdb.Error:
         return
     assert ours(expression, _few_rows()) == plain(answer)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        ["({} % 7)", "({} // -3)", "abs({} * 2)"],
+        ["upper(left({}, 30))", "substring(lower({}), 2)", "right(trim({}), 20)"],
+        ["CASE WHEN {} > 1 THEN {} ELSE 3 END"],
+    ],
+)
+def test_what_is_nested_deeply_is_evaluated_once_a_level(layers: list[str]) -> None:
+    inner = "text" if "upper" in layers[0] else "small"
+    for number in range(3 if len(layers) == 1 else 10):
+        inner = layers[number % len(layers)].replace("{}", inner)
+    answer = law().from_arrow(_few_rows()).project(f"({inner}) AS answer").to_arrow_table().column("answer")
+    assert ours(typed(inner), _few_rows()) == plain(answer)
 
 
 @cache

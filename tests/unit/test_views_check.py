@@ -38,7 +38,57 @@ def catalogue(**changes: object) -> Catalogue:
     )
 
 
+WIDE = "'许可许可' AS 名"
 WRONG = {
+    "words that are no SQL, after wide characters": (
+        f"SELECT permit_no, {WIDE} {FROM}\nWHERE '🌳' = status AND",
+        'select 2:20: this is no SQL: syntax error at or near "AND"; correct the words here',
+    ),
+    "words that are no SQL, at the end of a long line": (
+        f"SELECT permit_no,\n{', '.join(['status'] * 30)} {FROM} WHERE WHERE",
+        'select 2:272: this is no SQL: syntax error at or near "WHERE"; correct the words here',
+    ),
+    "names of columns in FROM": (
+        f"SELECT permit_no {FROM} AS p(status, permit_no)",
+        "select 1:23: columns get their names in the SELECT list; write AS p, without them",
+    ),
+    "a name in one pair of quotes": (
+        'SELECT permit_no FROM "construction.permits"',
+        (
+            "select 1:23: construction.permits names no department;"
+            " write <department>.construction.permits, each in quotes of its own"
+        ),
+    ),
+    "IN with nothing in it": (
+        f"SELECT permit_no {FROM} WHERE score IN ()",
+        "select 1:50: IN has nothing in its parentheses; write IN (value, …)",
+    ),
+    "a CAST to no type": (
+        f"SELECT permit_no, CAST(score AS STRNG) AS s {FROM}",
+        "select 1:24: there is no CAST to STRNG; write one of BOOLEAN, INTEGER, BIGINT, FLOAT, DOUBLE, VARCHAR, DATE",
+    ),
+    "an exponent without digits": (
+        f"SELECT permit_no, 1e AS x {FROM}",
+        "select 1:19: 1e is no number; write its exponent: 1e3",
+    ),
+    "a CASE of too many branches": (
+        f"SELECT permit_no, CASE score {'WHEN 1 THEN 2 ' * 201} END AS x {FROM}",
+        "select 1:24: a CASE has at most 200 branches; JOIN a dataset that has them",
+    ),
+    "what doubles with each level": (
+        f"SELECT permit_no, {'nullif(' * 16}score{', 1)' * 16} AS x {FROM}",
+        (
+            "select 1:19: this has more than 20000 parts, each value counted wherever it is used;"
+            " write it shorter, or JOIN a dataset that has what it spells out"
+        ),
+    ),
+    "a day against a number": (
+        f"SELECT permit_no {FROM} WHERE DATE '2024-01-01' > 5",
+        (
+            "select 1:55: DATE and INTEGER do not meet; compare like with like;"
+            " `civicbus agreements language` says what CAST makes of DATE and INTEGER"
+        ),
+    ),
     "an unknown column": (
         f"SELECT permit_no, statsu {FROM}",
         "select 1:19: there is no column statsu; write status",
@@ -251,6 +301,14 @@ def test_an_expression_with_a_fault_inside_is_not_blamed_again() -> None:
 @pytest.mark.parametrize("deep", ["(" * 2000 + "score" + ")" * 2000, " + ".join(["score"] * 3000)])
 def test_a_select_without_end_is_refused(deep: str) -> None:
     assert any("nested too deeply" in finding for finding in findings(f"SELECT permit_no, {deep} AS x {FROM}"))
+
+
+def test_a_view_has_no_more_columns_than_a_schema() -> None:
+    columns = ", ".join(f"score AS c{number}" for number in range(1000))
+    place = len("SELECT permit_no, " + columns) - len("score AS c999") + 1
+    assert findings(f"SELECT permit_no, {columns} {FROM}") == [
+        f"select 1:{place}: a view has at most 1000 columns; divide the agreement into several"
+    ]
 
 
 def test_a_subscriber_needs_the_consent_of_each_owner() -> None:

@@ -84,15 +84,15 @@ WRONG = {
     "a constant": (
         "JOIN market.enterprises AS e ON e.credit_code = 'x'",
         (
-            "select 2:33: a join sets a key field equal to a column; write enterprises.credit_code = "
-            "<a column of an earlier dataset>"
+            "select 2:33: a join sets a key field equal to a column; write e.credit_code = "
+            "<a column of an earlier dataset>; other conditions belong in WHERE"
         ),
     ),
     "two of its own columns": (
         "JOIN market.enterprises AS e ON e.credit_code = e.parent",
         (
-            "select 2:33: a join sets a key field equal to a column; write enterprises.credit_code = "
-            "<a column of an earlier dataset>"
+            "select 2:33: a join sets a key field equal to a column; write e.credit_code = "
+            "<a column of an earlier dataset>; other conditions belong in WHERE"
         ),
     ),
     "a later dataset": (
@@ -136,6 +136,11 @@ def test_a_wrong_join_is_refused_at_its_place_with_its_mend(case: str) -> None:
     view, findings = read(f"SELECT p.permit_no FROM construction.permits AS p\n{clause}")
     assert view is None
     assert expected in findings
+
+
+def test_the_columns_of_a_join_that_is_refused_are_known_all_the_same() -> None:
+    _, findings = read(f"SELECT p.permit_no, e.name FROM construction.permits AS p RIGHT {ENTERPRISE[5:]}")
+    assert findings == ["select 1:70: a view has no RIGHT JOIN; write LEFT JOIN or INNER JOIN"]
 
 
 def test_a_column_of_two_datasets_says_whose_it_is() -> None:
