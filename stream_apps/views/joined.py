@@ -22,13 +22,14 @@ from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.datasets import Dataset
 from civicbus.stream_apps.views.metrics import UNREADABLE
 from civicbus.stream_apps.views.rows import NOWHERE, listed
-from civicbus.stream_apps.views.values import Ints
+from civicbus.stream_apps.views.values import Ints, fitting
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import Batch
 
 _FIRST_CAPACITY = 1024
 _RECENT = 4096
 _DECODED_AT_ONCE = 50_000
+_DECODED_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Joined:
         self._unread = set(self.partitions)
         self._slots: dict[bytes, int] = {}
         self._values: list[bytes | None] = []
+        self._largest = 0
         # Rows whose bytes are not among the columns yet, with cause and time; no cause: they only came again.
         self._undecoded: dict[int, tuple[bytes | None, int]] = {}
         self._fields: frozenset[str] = frozenset()
@@ -72,6 +74,7 @@ class Joined:
     def load(self, table: pa.Table, positions: Mapping[Partition, int]) -> None:
         """Begin with what was cached, before anything is read; ``positions`` are those that it goes up to."""
         self._values = listed(table.column("value"))
+        self._largest = max((len(value or b"") for value in self._values), default=0)
         self._slots = {key: slot for slot, key in enumerate(listed(table.column("key")))}
         self._where = np.full(len(self._values) + _FIRST_CAPACITY, NOWHERE, np.int64)
         self._undecoded = {slot: (None, 0) for slot, value in enumerate(self._values) if value is not None}
@@ -110,6 +113,7 @@ class Joined:
             if key is not None:
                 slot = self._slot(key)
                 self._values[slot] = value
+                self._largest = max(self._largest, len(value or b""))
                 self._undecoded[slot] = (cause_of(headers), timestamp_ms)
         if batch.end is not None:
             self._unread.discard(batch.partition)
@@ -119,9 +123,7 @@ class Joined:
         if not self._undecoded:
             return None
         slots = np.fromiter(self._undecoded, np.int64, len(self._undecoded))
-        decoded = [
-            self._decoded(slots[start : start + _DECODED_AT_ONCE]) for start in range(0, len(slots), _DECODED_AT_ONCE)
-        ]
+        decoded = [self._decoded(some) for some in self._portions(slots)]
         self._where[slots] = NOWHERE
         pieces = [piece for some in decoded for piece in some]
         end = self._base.num_rows + self._recent.num_rows
@@ -133,6 +135,11 @@ class Joined:
         changed = self._changed()
         self._undecoded = {}
         return changed
+
+    def _portions(self, slots: Ints) -> list[Ints]:
+        """The slots in portions that are decoded one after the other."""
+        numbers = np.arange(len(slots)) // _DECODED_AT_ONCE + np.cumsum(self._sizes(slots)) // _DECODED_BYTES
+        return np.split(slots, np.flatnonzero(np.diff(numbers)) + 1)
 
     def _changed(self) -> Changed:
         """Of the rows that were decoded those that are new; the others only show more of themselves."""
@@ -152,6 +159,16 @@ class Joined:
                 for key, slot in zip(keys, found, strict=True)
             ]
         return np.array(found, np.int64)
+
+    def gatherable(self, slots: Ints, most_bytes: int) -> int:
+        """How many of the records in these slots, from the first, are so many bytes; at least one."""
+        if len(slots) * self._largest <= most_bytes:
+            return len(slots)
+        return min(len(slots), fitting(self._sizes(slots), most_bytes))
+
+    def _sizes(self, slots: Ints) -> Ints:
+        values = self._values
+        return np.fromiter((0 if slot == NOWHERE else len(values[slot] or b"") for slot in slots.tolist()), np.int64)
 
     def gather(self, slots: Ints) -> pa.RecordBatch:
         """The fields of the records in these slots, NULL where there is none."""

@@ -110,6 +110,10 @@ class Rows:
         """How much memory the values take, with what was kept free for the next ones."""
         return self._values.memory_bytes
 
+    def sizes(self, slots: Ints) -> Ints:
+        """How many bytes each of the rows' current values has."""
+        return self._values.sizes(self._standing(slots))
+
     def values_of(self, slots: Ints) -> list[bytes | None]:
         """The rows' current values."""
         return self._values.read(self._standing(slots))

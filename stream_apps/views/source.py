@@ -32,12 +32,17 @@ from civicbus.stream_apps.views.inbox import SWEPT, Sent, Written
 from civicbus.stream_apps.views.joined import Changed, Joined
 from civicbus.stream_apps.views.metrics import OVERFLOWS, PARKED, timed
 from civicbus.stream_apps.views.rows import NOWHERE, Column, Rows, RowsCopy
-from civicbus.stream_apps.views.values import Ints, Mapped
+from civicbus.stream_apps.views.values import Ints, Mapped, fitting
 from civicbus.transport.partitions import Partition
 from civicbus.transport.stage import ANY_PARTITION, Batch
 from civicbus.transport.transactions import Output
 
 Objects = NDArray[Any]
+
+LOT_BYTES = 128 * 2**20
+"""So many bytes of rows are worked on at once, and as many of what they name; a single row may have more."""
+RESULT_BYTES = 256 * 2**20
+"""So many bytes of output go into one transaction, all views together, that it is done in time."""
 
 
 @dataclass(slots=True)
@@ -225,7 +230,10 @@ class Source:
             self._dirty.clean(lot.slots)
         room = max(most - sum(map(len, fresh)), most // 4)
         lots = fresh + self._dirty.take(room)
-        return Lot.joined(lots) if any(map(len, lots)) else None
+        if not any(map(len, lots)):
+            return None
+        lot = Lot.joined(lots)
+        return self._first(lot, fitting(self.rows.sizes(lot.slots), LOT_BYTES))
 
     def postpone(self) -> None:
         """Fresh changes wait among the dirty rows, each row once, however often it changes meanwhile."""
@@ -233,6 +241,13 @@ class Source:
         for lot in fresh:
             self._dirty.clean(lot.slots)
             self._dirty.mark(lot)
+
+    def _first(self, lot: Lot, count: int) -> Lot:
+        """The first rows of a lot; the others wait among the dirty ones."""
+        if count == len(lot):
+            return lot
+        self._dirty.mark(lot.take(slice(count, None)))
+        return lot.take(slice(count))
 
     def put_back(self, lot: Lot) -> None:
         """What could not be evaluated now is dirty."""
@@ -255,7 +270,7 @@ class Source:
                 good = lot
                 if len(decoded.indices) < len(lot):
                     good = lot.take(np.array([places[index] for index in decoded.indices], np.int64))
-                self._compare(good, self._with_joined(good.slots, rows), written)
+                self._compare(good, rows, written)
         written.partitions |= set(np.unique(self.rows.partitions.array[lot.slots]).tolist())
         if gone:
             self._remove(lot.take(np.array(gone, np.int64)), written)
@@ -263,21 +278,39 @@ class Source:
             self.rows.reuse()
         return written
 
-    def _with_joined(self, slots: Ints, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows with the fields of the records that they name; which those are is remembered."""
-        with timed("evaluate"):
-            for link in map(self._links.__getitem__, self._joins):
-                keys = [pl.Series(pl.from_arrow(rows.column(on.column))) for on in link.join.on]
-                named = link.joined.slots(record_keys(keys))
-                link.slots.array[slots] = named
-                rows = _beside(rows, link.joined.gather(named), link.join.label)
-        return rows
-
     def _compare(self, lot: Lot, rows: pa.RecordBatch, written: Written) -> None:
+        """Bring the views' rows into the inboxes; of rows of which too much would come, the first ones now."""
         with timed("evaluate"):
-            results = self._evaluation(rows)
+            beside = self._with_joined(lot, rows)
+            lot = self._first(lot, beside.num_rows)
+            results = self._results(beside)
+        if results is None:
+            half = len(lot) // 2
+            self._compare(self._first(lot, half), rows.slice(0, half), written)
+            return
         for sent, result in zip(self.sent, results, strict=True):
             self._bring(sent, result, lot, written)
+
+    def _with_joined(self, lot: Lot, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """The first rows with the fields of the records that they name; which those are is remembered."""
+        for link in map(self._links.__getitem__, self._joins):
+            keys = [pl.Series(pl.from_arrow(rows.column(on.column))) for on in link.join.on]
+            named = link.joined.slots(record_keys(keys))
+            named = named[: link.joined.gatherable(named, LOT_BYTES)]
+            link.slots.array[lot.slots[: len(named)]] = named
+            rows = _beside(rows.slice(0, len(named)), link.joined.gather(named), link.join.label)
+        return rows
+
+    def _results(self, rows: pa.RecordBatch) -> list[Result] | None:
+        """What the views make of the rows; None where that is too much, and they are several."""
+        try:
+            results = self._evaluation(rows)
+        except pa.ArrowInvalid:  # a column of more than 2 GiB
+            if rows.num_rows == 1:
+                raise
+            return None
+        much = sum(result.rows.nbytes for result in results) > RESULT_BYTES
+        return None if much and rows.num_rows > 1 else results
 
     def _bring(self, sent: Sent, result: Result, lot: Lot, written: Written) -> None:
         """One view's rows: upserts of what passes and differs, tombstones of what the inbox has and should not."""

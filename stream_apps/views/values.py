@@ -103,6 +103,10 @@ class Values:
         """The values that stand there."""
         return _read(places, self._pieces)
 
+    def sizes(self, places: Places) -> Ints:
+        """How many bytes each of the values has."""
+        return np.where(places.addresses == NOTHING, 0, places.addresses & _LENGTH)
+
     def copy(self, places: Places) -> Copied:
         """These values, whatever becomes of the pieces."""
         return Copied(places=places, pieces=dict(self._pieces))
@@ -193,3 +197,8 @@ def _read(places: Places, pieces: Mapping[int, memoryview]) -> list[bytes | None
     for place in np.flatnonzero(absent).tolist():
         values[place] = None
     return values
+
+
+def fitting(sizes: Ints, most: int) -> int:
+    """How many of them, from the first, come to no more than ``most`` together; at least one."""
+    return max(1, int(np.searchsorted(np.cumsum(sizes), most, side="right")))

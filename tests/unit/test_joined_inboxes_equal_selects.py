@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
+from civicbus.stream_apps.views import joined, source
 from support.city import City, History, live
 from support.histories import admitted_histories, histories, moving_histories
 from support.promises import check_promises
@@ -42,3 +43,13 @@ def test_every_inbox_is_its_select_and_nothing_comes_twice_or_goes_back(
         check_promises(live(history, city))
 
     lived()
+
+
+@seed(SEED)
+@settings(max_examples=EXAMPLES // 3, deadline=None, suppress_health_check=list(HealthCheck))
+@given(histories())
+def test_so_it_is_where_few_bytes_are_worked_on_at_once(history: History) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in ((source, "LOT_BYTES"), (source, "RESULT_BYTES"), (joined, "_DECODED_BYTES")):
+            patch.setattr(module, name, 200)
+        check_promises(live(history, city))
