@@ -51,5 +51,5 @@ def test_every_inbox_is_its_select_and_nothing_comes_twice_or_goes_back(
 def test_so_it_is_where_few_bytes_are_worked_on_at_once(history: History) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for module, name in ((source, "LOT_BYTES"), (source, "RESULT_BYTES"), (joined, "_DECODED_BYTES")):
-            patch.setattr(module, name, 200)
+            patch.setattr(module, name, 1)
         check_promises(live(history, city))
