@@ -45,11 +45,16 @@ def test_every_inbox_is_its_select_and_nothing_comes_twice_or_goes_back(
     lived()
 
 
-@seed(SEED)
-@settings(max_examples=EXAMPLES // 3, deadline=None, suppress_health_check=list(HealthCheck))
-@given(histories())
-def test_so_it_is_where_few_bytes_are_worked_on_at_once(history: History) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((source, "LOT_BYTES"), (source, "RESULT_BYTES"), (joined, "_DECODED_BYTES")):
-            patch.setattr(module, name, 1)
+@pytest.mark.parametrize(("lot", "result"), [(1, 2**20), (100, 2**20), (2**20, 1)])
+def test_so_it_is_where_few_bytes_are_worked_on_at_once(lot: int, result: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "LOT_BYTES", lot)
+    monkeypatch.setattr(source, "RESULT_BYTES", result)
+    monkeypatch.setattr(joined, "_DECODED_BYTES", lot)
+
+    @seed(SEED)
+    @settings(max_examples=EXAMPLES // 6, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(histories())
+    def lived(history: History) -> None:
         check_promises(live(history, city))
+
+    lived()
