@@ -68,7 +68,7 @@ class Unacceptable(CivicbusError):
     """One record cannot go on. ``field`` names the field at fault, never its value."""
 
     def __init__(self, reason: Reason, detail: str, *, field: str | None = None) -> None:
-        super().__init__(f"{reason.value}: {detail}")
+        super().__init__(f"{reason.value}: {detail}" if field is None else f"{reason.value}: {field}: {detail}")
         self.reason = reason
         self.detail = detail
         self.field = field

@@ -18,6 +18,17 @@ KEY_BYTES = 16 * 1024
 KeyValue = str | int | bool | date | datetime | UUID
 
 
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can say it: half a surrogate pair stands for nothing."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def canonical_text(value: KeyValue) -> str:
     """The canonical text of one key field; injective among values of one type."""
     match value:

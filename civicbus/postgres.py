@@ -22,6 +22,7 @@ _DEFAULTS: dict[str, str | int] = {
     "keepalives_count": 3,
 }
 _ROW_FAULTS = {"22", "23", "54", "P0"}  # data, constraint, limit, raised by a trigger
+_RAISED = "at RAISE"
 _OVERTAKEN = {"40"}  # serialization, deadlock
 _WAITED_FOR = {"08", "25", "53", "55", "57", "58"}  # connection, ended transaction, resources, locks, operator, disk
 
@@ -58,7 +59,16 @@ def is_row_fault(error: psycopg.Error) -> bool:
     """Whether one row is to blame, so that the others go in without it."""
     if error.sqlstate is None:
         return isinstance(error, psycopg.DataError)
-    return error.sqlstate[:2] in _ROW_FAULTS
+    return error.sqlstate[:2] in _ROW_FAULTS or _is_own(error.sqlstate)
+
+
+def _is_own(code: str) -> bool:
+    """Whether PostgreSQL has no such code, so that a trigger of the department gave it."""
+    try:
+        psycopg.errors.lookup(code)
+    except KeyError:
+        return True
+    return False
 
 
 def row_fault(error: psycopg.Error) -> str:
@@ -72,14 +82,21 @@ def fault_of(error: psycopg.Error) -> CivicbusError:
     kind = (error.sqlstate or "")[:2]
     if kind in _OVERTAKEN:
         return Fenced(f"PostgreSQL: {row_fault(error)}")
-    if kind in _ROW_FAULTS:
+    if error.sqlstate and is_row_fault(error):
         return ConfigurationError(f"PostgreSQL: {row_fault(error)}")
-    text = f"PostgreSQL: {error.diag.message_primary or str(error).strip()}"
+    text = f"PostgreSQL: {_said(error)}"
     if kind == "28" or error.sqlstate == "42501" or _refused_at_the_door(error):
         return AccessDenied(text, mend="check the principal's secret and rights (docs/security.md)")
     if kind in _WAITED_FOR or (not kind and isinstance(error, psycopg.OperationalError)):
         return Unavailable(text)
     return ConfigurationError(text)
+
+
+def _said(error: psycopg.Error) -> str:
+    """PostgreSQL's own words; those of a department's function may tell values."""
+    if _RAISED in (error.diag.context or ""):
+        return row_fault(error)
+    return error.diag.message_primary or str(error).strip()
 
 
 @contextmanager

@@ -46,7 +46,8 @@ def _lines(path: Path) -> Iterator[bytes]:
 def _object(line: bytes) -> Mapping[str, object] | None:
     try:
         found = json.loads(line)
-    except ValueError:
+        json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):  # no JSON, or half a surrogate pair in it
         return None
     return found if isinstance(found, dict) else None
 

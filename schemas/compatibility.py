@@ -1,7 +1,9 @@
 """Whether rows written with former schemas are read rightly with the current one (BACKWARD_TRANSITIVE).
 
 Avro's own rules, by ``avro.compatibility``, and what they ignore: logical types, precision and scale, text that
-turns into bytes, and a field renamed without an alias, whose values would silently become its default.
+turns into bytes, and a field renamed without an alias, whose values would silently become its default. Nor may rows
+that stand already be read otherwise than before, since nothing says that they changed: a default and the aliases of
+a field are for good.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def transitive_breaks(schemas: Sequence[AvroSchema]) -> list[tuple[int, Break]]:
         (later, one)
         for later, reader in enumerate(schemas)
         for earlier, writer in enumerate(schemas[:later])
-        for one in (*breaks(writer, reader), *(renames(writer, reader) if earlier == later - 1 else ()))
+        for one in (*breaks(writer, reader), *(_steps(writer, reader) if earlier == later - 1 else ()))
     ]
     return list(dict.fromkeys(found))
 
@@ -62,6 +64,24 @@ def breaks(former: AvroSchema, current: AvroSchema) -> list[Break]:
     blamed = {one.field for one in found}
     meaning = _meaning_breaks(former.record, current.record, "")
     return found + [one for one in meaning if one.field.partition(".")[0] not in blamed]
+
+
+def _steps(former: AvroSchema, current: AvroSchema) -> Iterator[Break]:
+    """What may not happen from one schema to the next."""
+    yield from renames(former, current)
+    yield from rereadings(former, current)
+
+
+def rereadings(former: AvroSchema, current: AvroSchema) -> Iterator[Break]:
+    """Fields of which rows that stand already would have other values from one schema to the next."""
+    before, after = _by_name(former.record), _by_name(current.record)
+    for name in [name for name in after if name in before]:
+        if before[name].default not in (None, after[name].default):
+            yield Break(field=name, wrong="has another default", mend="keep it: rows without the field have that value")
+        for alias in sorted(set(after[name].aliases) - set(before[name].aliases)):
+            yield Break(
+                field=name, wrong=f"has a new alias {alias}", mend="give a field its aliases in the version it comes in"
+            )
 
 
 def renames(former: AvroSchema, current: AvroSchema) -> list[Break]:

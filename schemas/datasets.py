@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic import Field as Bounds
 
 from civicbus.errors import ConfigurationError, Unacceptable
-from civicbus.keys import KEY_BYTES, KeyValue, record_key
+from civicbus.keys import KEY_BYTES, KeyValue, is_unicode, record_key
 from civicbus.names import DatasetId, DepartmentId, department_id
 from civicbus.reasons import Reason
 from civicbus.schemas.codec.schema import AvroSchema
@@ -309,6 +309,8 @@ def _key_value(row: Mapping[str, object], name: str) -> KeyValue:
     match row.get(name):
         case None | "":
             raise Unacceptable(Reason.KEY_MISSING, f"key field {name} is empty", field=name)
+        case str() as text if not is_unicode(text):
+            raise Unacceptable(Reason.BYTES, "it holds half a surrogate pair", field=name)
         case str() | int() | date() | datetime() | UUID() as value:
             return value
         case _:

@@ -106,6 +106,10 @@ class AssignedReader:
         """Where a read-committed reader comes to the end of each partition now."""
         return self._offsets(partitions, LAST)
 
+    def written_ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Where each partition ends with what is not committed yet, which this reader comes to only once it is."""
+        return self._offsets(partitions, LAST, IsolationLevel.READ_UNCOMMITTED)
+
     def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """How far the group has committed each partition; 0 where it has not."""
         with translated():
@@ -137,9 +141,14 @@ class AssignedReader:
                 _note(error, message, reading)
         return reading
 
-    def _offsets(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+    def _offsets(
+        self,
+        partitions: Iterable[Partition],
+        spec: OffsetSpec,
+        isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
+    ) -> dict[Partition, int]:
         with translated():
-            return offsets(self._admin, partitions, spec, IsolationLevel.READ_COMMITTED)
+            return offsets(self._admin, partitions, spec, isolation)
 
     def close(self) -> None:
         self._consumer.close()

@@ -17,6 +17,8 @@ from civicbus.transport.faults import fault_of, translated
 _DELIVERY_S = 30
 _OPTIONS = {"delivery.timeout.ms": _DELIVERY_S * 1000, "message.max.bytes": 9 * 2**20}
 _NOW_MS = 0
+# Of a batch in which several records are too old librdkafka says the second.
+_TOO_OLD = frozenset({KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD})
 
 
 class Resendable(NamedTuple):
@@ -41,16 +43,17 @@ def send_again(
     """Send records in this order and wait for the broker; raises the first fault.
 
     A record that is older than the topic takes, because it would be deleted before it is read, is sent with the
-    time of now; its headers say when it happened.
+    time of now; its headers say when it happened. What stands behind it is then sent once more, in its order.
     """
     producer = confluent_producer(endpoints, credentials, _OPTIONS)
     answers = _send(producer, topic, dict(enumerate(records)))
-    too_old = {
-        number: records[number]._replace(timestamp_ms=_NOW_MS)
-        for number, answer in answers.items()
-        if isinstance(answer, KafkaError) and answer.code() == KafkaError.INVALID_TIMESTAMP
-    }
-    answers |= _send(producer, topic, too_old)
+    failed = {n: answer.code() for n, answer in answers.items() if isinstance(answer, KafkaError)}
+    too_old = {n for n, code in failed.items() if code in _TOO_OLD}
+    beside = {n for n, code in failed.items() if code == KafkaError._INVALID_DIFFERENT_RECORD}
+    again = range(min(too_old | beside, default=len(records)), len(records))
+    answers |= _send(
+        producer, topic, {n: records[n]._replace(timestamp_ms=_NOW_MS) if n in too_old else records[n] for n in again}
+    )
     for answer in answers.values():
         if isinstance(answer, KafkaError):
             raise fault_of(answer)

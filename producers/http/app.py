@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
+from urllib.parse import unquote_to_bytes
 
 import anyio
 import anyio.to_thread
@@ -71,6 +73,7 @@ async def _answered(
     try:
         _enter(requests, request)
         try:
+            _refuse_unreadable(request)
             authorization = request.headers.get("authorization", "")
             sender = await anyio.to_thread.run_sync(ingress.sender, authorization)
             body = await _body(request, ingress.settings.body_bytes)
@@ -89,6 +92,17 @@ def _enter(requests: anyio.CapacityLimiter, request: Request) -> None:
         requests.acquire_on_behalf_of_nowait(request)
     except anyio.WouldBlock:
         raise Rejected(Kind.UNAVAILABLE, "too many requests at once", retry_after_s=RETRY_AFTER_S) from None
+
+
+def _refuse_unreadable(request: Request) -> None:
+    """What the framework would read as something else: a path in another encoding, a body that is compressed."""
+    try:
+        unquote_to_bytes(request.scope.get("raw_path") or b"").decode()
+    except UnicodeDecodeError:
+        raise Rejected(Kind.NOT_FOUND, "the path is not UTF-8; write its characters so, percent-encoded") from None
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise Rejected(Kind.MEDIA_TYPE, "the body is compressed; send it as it is, without Content-Encoding")
 
 
 async def _body(request: Request, most: int) -> bytes:
@@ -114,7 +128,9 @@ def _response(answer: Answer) -> Response:
 async def _not_routed(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
     kind = Kind.METHOD if status == answers.STATUSES[Kind.METHOD] else Kind.NOT_FOUND
-    return _response(answers.problem(Rejected(kind, "see /openapi.json for what is here")))
+    answer = answers.problem(Rejected(kind, "see /openapi.json for what is here"))
+    allowed = error.headers if isinstance(error, HTTPException) and error.headers else {}
+    return _response(replace(answer, headers={**answer.headers, **allowed}))
 
 
 async def _faulty(_: Request, __: Exception) -> Response:

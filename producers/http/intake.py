@@ -124,7 +124,7 @@ class Intake:
         try:
             publisher = self._connect(dataset)
         except HeldElsewhere as fault:
-            raise Rejected(Kind.CONFLICT, fault.message) from None
+            raise Rejected(Kind.CLAIMED, fault.message) from None
         self._receipts.belong_to(dataset.id, publisher.topic_id())
         self._outlets[dataset.id] = _Outlet(dataset, claim, publisher, RowReader(dataset.schema))
         return self._outlets[dataset.id]

@@ -19,6 +19,7 @@ class Kind(StrEnum):
     NOT_FOUND = "not-found"
     METHOD = "method-not-allowed"
     CONFLICT = "conflict"
+    CLAIMED = "claimed"
     TOO_LARGE = "too-large"
     MEDIA_TYPE = "media-type"
     UNPROCESSABLE = "unprocessable"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 from uuid import UUID
 
+from civicbus.keys import is_unicode
 from civicbus.schemas.codec import logical
 from civicbus.schemas.codec.defaults import row_value
 from civicbus.schemas.codec.tree import (
@@ -118,11 +119,8 @@ def _bytes(value: object) -> bytes:
 def _string(value: object) -> str:
     if not isinstance(value, str):
         raise Misfit("it is no text")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise Misfit("it holds half a surrogate pair") from None
+    if not is_unicode(value):
+        raise Misfit("it holds half a surrogate pair")
     return value
 
 

@@ -163,6 +163,17 @@ def test_one_older_than_the_topic_takes_is_sent_with_the_time_of_now(platform, o
     assert tuple(again.headers) == HEADERS
 
 
+def test_several_that_are_too_old_are_sent_and_what_follows_them_stays_the_last(platform, owner, dataset) -> None:
+    now, day = int(time.time() * 1000), 24 * 3600 * 1000
+    times = [now - 1000, now - 60 * day, now - 1000, now - 59 * day, now - 1000]
+    records = [Resendable(b"k", bytes([n]), (), at) for n, at in enumerate(times)]
+    sent = send_again(platform.endpoints, owner.credentials, dataset.changes, records)
+    found = {record.offset: record for record in changes(platform, dataset)}
+    assert [found[each.offset].value for each in sent] == [record.value for record in records]
+    assert [each.offset for each in sent] == sorted(each.offset for each in sent)
+    assert max(found) == sent[-1].offset
+
+
 def test_a_reason_chooses_and_a_tombstone_stays_one(platform, owner, dataset, park, command) -> None:
     park(offset=1, value=None)
     park(offset=2, reason=Reason.SEQUENCE_STALE)

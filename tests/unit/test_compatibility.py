@@ -129,6 +129,18 @@ def test_an_alias_that_is_dropped_later_is_found() -> None:
     assert [(later, one.wrong) for later, one in transitive_breaks(versions)] == [(2, "lost its alias tall")]
 
 
+def test_what_rows_that_stand_already_are_read_with_stays() -> None:
+    versions = [
+        NOTHING,
+        schema(optional("height", "int"), field("hazards", "int", default=0)),
+        schema(optional("height", "int", aliases=["tall"]), field("hazards", "int", default=9)),
+    ]
+    assert [(later, one.field, one.wrong) for later, one in transitive_breaks(versions)] == [
+        (2, "height", "has a new alias tall"),
+        (2, "hazards", "has another default"),
+    ]
+
+
 def test_a_break_with_any_former_schema_is_found() -> None:
     versions = [schema(field("height", "string")), NOTHING, schema(optional("height", "int"))]
     assert [(later, one.field) for later, one in transitive_breaks(versions)] == [(2, "height")]

@@ -118,7 +118,14 @@ def test_every_rejection_is_a_problem_document(here: Desk) -> None:
         problem.validate(answer.json())
     assert asked[401].headers["www-authenticate"].startswith("Bearer")
     assert int(asked[503].headers["retry-after"]) > 0
+    assert asked[405].headers["allow"] == "PUT"
     assert set(asked) | {409, 429, 500} == set(STATUSES.values())
+
+
+def test_what_the_framework_would_read_as_something_else_is_refused(here: Desk) -> None:
+    assert here.client.delete(f"{RECORDS}/%CA%F71").status_code == 404
+    packed = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    assert here.client.put(RECORDS, content=b"{}", headers=packed).status_code == 415
 
 
 def test_a_body_of_unknown_length_is_refused_where_it_becomes_too_large(here: Desk) -> None:

@@ -49,6 +49,14 @@ def test_what_one_row_is_to_blame_for_is_isolated(error: type[psycopg.Error]) ->
     assert is_row_fault(error("x"))
 
 
+def test_a_code_of_a_departments_own_trigger_is_about_its_row_and_its_text_is_not_told() -> None:
+    class Own(psycopg.Error):
+        sqlstate = "MY001"
+
+    assert is_row_fault(Own("order of Zhang San refused"))
+    assert "Zhang" not in str(fault_of(Own("order of Zhang San refused")))
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_class_of_error_has_a_meaning(kind: str) -> None:
     error = next(cls for code, cls in errors._sqlcodes.items() if code.startswith(kind) and len(code) == 5)
