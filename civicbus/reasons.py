@@ -18,6 +18,7 @@ class Reason(StrEnum):
     BYTES = "bytes"
     KEY_MISSING = "key_missing"
     KEY_MISMATCH = "key_mismatch"
+    KEY_MISPLACED = "key_misplaced"
     HEADER_MISSING = "header_missing"
     HEADER_INVALID = "header_invalid"
     SOURCE_FOREIGN = "source_foreign"
@@ -42,6 +43,7 @@ MEANINGS: dict[Reason, str] = {
     Reason.BYTES: "The bytes are no row of the schema: cut short, too long, or a value out of its range.",
     Reason.KEY_MISSING: "The change has no Kafka key, or a key field of its row is empty.",
     Reason.KEY_MISMATCH: "The Kafka key names another record than the row.",
+    Reason.KEY_MISPLACED: "The change stands in another partition than the one of its key by murmur2.",
     Reason.HEADER_MISSING: "A header that every change carries is missing.",
     Reason.HEADER_INVALID: "A header's value is not of its form.",
     Reason.SOURCE_FOREIGN: "ce_source names somebody who does not own the dataset.",
@@ -65,6 +67,7 @@ MENDS: dict[Reason, str] = {
     Reason.SCHEMA_FOREIGN: "Use a schema that the catalogue lists for this dataset (civicbus catalogue check).",
     Reason.BYTES: "The Avro bytes do not fit their schema; encode the row again with the schema they name.",
     Reason.KEY_MISSING: "Set the Kafka key to the record key; a change without one names no record.",
+    Reason.KEY_MISPLACED: "Have the client place keys by murmur2 (librdkafka: partitioner=murmur2_random).",
     Reason.KEY_MISMATCH: "Make the Kafka key the canonical text of the key fields inside the row.",
     Reason.HEADER_MISSING: "Set the CloudEvents header that the detail names.",
     Reason.HEADER_INVALID: "Correct the CloudEvents header that the detail names.",

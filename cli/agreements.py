@@ -14,7 +14,7 @@ from rich.table import Column, Table
 
 from civicbus.cli.activation import activate, found, keep_tables, published, revoke
 from civicbus.cli.context import Context
-from civicbus.errors import CheckFailed
+from civicbus.errors import CheckFailed, ConfigurationError
 from civicbus.names import AgreementId
 from civicbus.schemas.agreement import Agreement, agreement_files, load_agreement, load_agreements
 from civicbus.schemas.catalogue_files import load_catalogue, shipped_catalogue
@@ -44,6 +44,8 @@ def check_files(
     """Check agreements; every finding has its place and what to write instead. Exits with 1 where there is one."""
     known = load_catalogue(catalogue or shipped_catalogue())
     reports = [_report(path, known) for path in agreement_files(files)]
+    if not reports:
+        raise ConfigurationError("there are no agreements there", mend="name .yaml files, or a folder that has some")
     if as_json:
         typer.echo(json.dumps(reports, ensure_ascii=False, indent=2))
     else:

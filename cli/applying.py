@@ -6,6 +6,8 @@ and schemas are there; where one entry may not replace a published one, nothing 
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 from civicbus.errors import CheckFailed, ConfigurationError
 from civicbus.infra.provision import provision_dataset
 from civicbus.names import AGREEMENTS_TOPIC, CATALOGUE_TOPIC, DatasetId, value_subject
@@ -29,7 +31,13 @@ def published_catalogue(endpoints: Endpoints, secrets: SecretStore) -> Catalogue
 def known_dataset(catalogue: Catalogue, wanted: DatasetId) -> Dataset:
     """A dataset of the platform's catalogue; raises ConfigurationError where there is none."""
     if wanted not in catalogue.datasets:
-        raise ConfigurationError(f"the platform does not know {wanted}", mend="run `civicbus catalogue apply`")
+        like = get_close_matches(str(wanted), map(str, catalogue.datasets), n=3)
+        mend = (
+            f"write {' or '.join(like)}, or run `civicbus catalogue apply`"
+            if like
+            else "run `civicbus catalogue apply`"
+        )
+        raise ConfigurationError(f"the platform does not know {wanted}", mend=mend)
     return catalogue.datasets[wanted]
 
 

@@ -119,9 +119,13 @@ def status(
     """Show what each outbox publishes, how many rows wait there, and since when."""
     here: Context = context.obj
     held = claims(here.endpoints, here.secrets.read(OPERATOR))
+    published = sorted(departments_with(here.home, Role.OUTBOX))
+    if department is not None and department not in published:
+        mend = f"write one of {', '.join(published)}" if published else "add one with `civicbus outbox add`"
+        raise ConfigurationError(f"{department} has no outbox here", mend=mend)
     found = [
         state
-        for owner in departments_with(here.home, Role.OUTBOX)
+        for owner in published
         if department in {None, owner}
         for state in _states(here, owner, datasets_of(held, owner, Way.OUTBOX))
     ]

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from civicbus.cli.applying import known_dataset, published_catalogue
 from civicbus.cli.context import Context
 from civicbus.names import DatasetId
 from civicbus.producers.sources import claims, raise_epoch, release
@@ -56,5 +57,7 @@ def release_source(context: typer.Context, name: Name) -> None:
     """End the claim of an outbox or a capture, so that the dataset may be published by another way."""
     here: Context = context.obj
     held = release(here.endpoints, here.secrets.read(OPERATOR), DatasetId.parse(name))
+    if held is None:
+        known_dataset(published_catalogue(here.endpoints, here.secrets), DatasetId.parse(name))
     epoch = 0 if held is None else held.epoch
     typer.echo(f"{name}: no log holds it (epoch {epoch}); start its next way with that way's own command")

@@ -94,9 +94,15 @@ def text_of(cell: Cell) -> str:
         case dt.timedelta():
             return _clock(cell)
         case dt.date() | dt.time():
-            return cell.isoformat()
+            return _moment(cell)
         case _:
             return str(cell)
+
+
+def _moment(cell: dt.date | dt.time) -> str:
+    """As many digits after the second as there are, three or six."""
+    text = cell.isoformat()
+    return text.removesuffix("000") if "." in text else text
 
 
 def _check_directory(parts: Sequence[zipfile.ZipInfo]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+import numpy as np
 import polars as pl
 from xxhash import xxh3_64_intdigest
 
@@ -28,6 +29,7 @@ from civicbus.schemas.record_keys import record_keys
 from civicbus.stream_apps.admission.metrics import ADMITTED, CHANGES, DUPLICATES, REFUSED
 from civicbus.stream_apps.admission.rules import Verdict, Version, check_key, examine, judge
 from civicbus.transport.partitions import Partition
+from civicbus.transport.placing import places
 from civicbus.transport.stage import ANY_PARTITION, Batch, Opening, Positions, Step
 from civicbus.transport.transactions import Output
 
@@ -163,6 +165,17 @@ class Admission:
             except Unacceptable as refused:
                 examined.events.append(None)
                 examined.faults.append(refused)
+        self._check_places(examined)
+
+    def _check_places(self, examined: _Examined) -> None:
+        """A record has one partition, or its versions could pass each other."""
+        count = examined.dataset.partitions
+        sound = [index for index, fault in enumerate(examined.faults) if fault is None]
+        placed = places([examined.keys[index] or b"" for index in sound], count)
+        stands = np.array([examined.partitions[index] for index in sound], np.int64)
+        for place in np.flatnonzero(placed != stands).tolist():
+            detail = f"its key belongs into partition {placed[place]} of {count}"
+            examined.faults[sound[place]] = Unacceptable(Reason.KEY_MISPLACED, detail)
 
     def _check_rows(self, examined: _Examined) -> None:
         """Rows of one writer schema are decoded and checked together."""

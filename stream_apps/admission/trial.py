@@ -7,7 +7,7 @@ same code makes it; only the schemas' ids are its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from civicbus.errors import Unacceptable
@@ -44,7 +44,7 @@ class Trial:
     """A bus of these datasets on which nothing stands yet. Of each dataset there is one partition."""
 
     def __init__(self, datasets: Iterable[Dataset], clock: Callable[[], datetime]) -> None:
-        self._datasets = {dataset.id: dataset for dataset in datasets}
+        self._datasets = {dataset.id: replace(dataset, partitions=1) for dataset in datasets}
         schemas = [schema for dataset in self._datasets.values() for schema in dataset.schemas]
         self._schemas: Mapping[int, AvroSchema] = dict(enumerate(schemas, 1))
         self._stage = Admission(self._datasets.values(), _never, self._schema, clock)

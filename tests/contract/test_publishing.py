@@ -170,6 +170,8 @@ def test_what_cannot_be_a_record_is_refused_before_it_is_sent_naming_the_field(b
         (permit("A", None), Reason.QUALITY_REQUIRED, "status"),
         (permit("A", phone="1" * 2**20), Reason.TOO_LARGE, None),
         (permit("A" * 20_000), Reason.TOO_LARGE, "permit_no"),
+        (permit("\ud800"), Reason.BYTES, "permit_no"),
+        (permit("A", phone="\ud800"), Reason.BYTES, "phone"),
     ]
     with bus.publisher() as publisher:
         for record, reason, field in wrong:

@@ -23,6 +23,7 @@ from civicbus.stream_apps.admission.stage import Admission
 from civicbus.stream_apps.views.inbox import Inbox
 from civicbus.stream_apps.views.stage import Renewed, Rules, Views
 from civicbus.transport.partitions import Partition
+from civicbus.transport.placing import places
 from support.selects import (
     ENTERPRISES,
     FIELDS,
@@ -41,13 +42,14 @@ from support.simulation import Bus, Death, Group, Log, Worker
 BEGINNING = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 A_TURN = timedelta(milliseconds=300)
 TOO_MANY_ROUNDS = 200
+# The keys of each dataset stand in both partitions.
 RECORDS: dict[DatasetId, list[tuple[KeyValue, ...]]] = {
-    PERMITS: [("a",), ("b",), ("c",)],
-    ENTERPRISES: [("x",), ("y",), ("z",)],
+    PERMITS: [("a",), ("b",), ("d",)],
+    ENTERPRISES: [("v",), ("x",), ("y",)],
     PEOPLE: [(1,), (2,), (3,)],
     SITES: [("n", 1), ("n", 2), ("s", 1)],
 }
-_ENTERPRISE, _PERSON = [None, "x", "y", "z"], [None, 1, 2, 3]
+_ENTERPRISE, _PERSON = [None, "v", "x", "y"], [None, 1, 2, 3]
 VALUES: dict[str, list[object]] = {
     **dict.fromkeys(("enterprise", "partner", "parent", "user"), _ENTERPRISE),
     **dict.fromkeys(("person", "owner"), _PERSON),
@@ -182,8 +184,9 @@ def inbox_of(name: str, wish: Wish, versions: int) -> Inbox:
     return Inbox(view=view, schema_id=schema_id, codec=ColumnCodec(view.output), secret=name.encode())
 
 
+@cache
 def partition_of(key: bytes) -> int:
-    return sum(key) % PARTITIONS
+    return int(places([key], PARTITIONS)[0])
 
 
 @dataclass

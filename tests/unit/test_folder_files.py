@@ -201,6 +201,8 @@ def test_a_refused_file_has_a_result_in_either_language(language, fault):
 )
 def test_moments_are_written_as_iso_8601_does(value):
     assert text_of(value) in {"2024-02-29", "2024-02-29T10:00:01", "10:00:00", "30:00:00"}
+    assert text_of(datetime.fromisoformat("2024-02-29T10:00:01.120")) == "2024-02-29T10:00:01.120"
+    assert text_of(datetime.fromisoformat("2024-02-29T10:00:01.000120")) == "2024-02-29T10:00:01.000120"
 
 
 def test_a_csv_text_that_is_read_twice_is_the_same():

@@ -132,10 +132,11 @@ def test_json_lines_are_checked_alike_and_a_line_that_is_no_object_stops_only_it
         '{"tree_no": "T0006", "height_m": -1, "owner": "Li"}',
         '{"树号": "T0007", "height_m": null}',
         '{"tree_no": {"a": 1}}',
+        '{"tree_no": "T0009", "species": "\\ud800"}',
     ]
     file.write_bytes("\n".join(lines).encode() + b"\n\xff\n")
     found = json.loads(said("check", "parks.trees", file, "--catalogue", catalogue, "--json", status=1))
-    assert (found["rows"], found["admitted"], found["unknown_columns"]) == (9, 3, ["owner"])
+    assert (found["rows"], found["admitted"], found["unknown_columns"]) == (10, 3, ["owner"])
     assert [(one["row"], one["reason"], one["field"]) for one in found["refused"]] == [
         (3, "unreadable_row", None),
         (4, "unreadable_row", None),
@@ -143,6 +144,7 @@ def test_json_lines_are_checked_alike_and_a_line_that_is_no_object_stops_only_it
         (6, "quality_range", "height_m"),
         (8, "quality_pattern", "tree_no"),
         (9, "unreadable_row", None),
+        (10, "unreadable_row", None),
     ]
 
 
