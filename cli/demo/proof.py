@@ -14,7 +14,7 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
-from civicbus.errors import Unavailable
+from civicbus.errors import ConfigurationError, Unavailable
 from civicbus.names import AgreementId, DatasetId, DepartmentId, Topic
 from civicbus.schemas.agreement import Agreement
 from civicbus.schemas.codec.arrow import arrow_schema
@@ -179,7 +179,14 @@ def _expected(agreement: Agreement, tables: Mapping[DatasetId, pa.Table], key: b
             connection.register(f"records_{number}", table)
             connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{dataset.department}"')
             connection.execute(f'CREATE VIEW "{dataset.department}"."{dataset.name}" AS FROM records_{number}')
-        expected: pa.Table = connection.sql(agreement.select).to_arrow_table()
+        try:
+            expected: pa.Table = connection.sql(agreement.select).to_arrow_table()
+        except (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.InvalidInputException) as error:
+            raise ConfigurationError(
+                f"the SELECT of {agreement.id} cannot be proved: where a view says NULL, DuckDB raises"
+                f" ({type(error).__name__})",
+                mend="write TRY_CAST for CAST, and calculate in BIGINT or DOUBLE what may overflow",
+            ) from None
         return expected
 
 

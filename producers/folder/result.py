@@ -12,6 +12,7 @@ from civicbus.producers.folder.messages import say
 from civicbus.producers.folder.place import Language
 from civicbus.producers.table_source import Outcome, RefusedRow
 from civicbus.reasons import Reason
+from civicbus.schemas.codec.tree import Decimal, Enum, Kind, Logical, Nullable, Primitive
 from civicbus.schemas.datasets import Dataset
 
 SHOWN = 1_000
@@ -65,7 +66,7 @@ def result_text(language: Language, arrival: Arrival, published: Published) -> s
 
 def reason_text(language: Language, dataset: Dataset, row: RefusedRow) -> str:
     """Why a row is refused, with the field's title in front."""
-    reason = _reason(language, row)
+    reason = _reason(language, dataset, row)
     return reason if row.field is None else f"{_titled(language, dataset, row.field)}: {reason}"
 
 
@@ -139,7 +140,7 @@ def _refused(language: Language, dataset: Dataset, title: str, rows: Sequence[Re
         return
     yield _result(language, title, count=len({row.row for row in rows}))
     for row in rows[:SHOWN]:
-        reason = _reason(language, row)
+        reason = _reason(language, dataset, row)
         if row.field is None:
             yield _result(language, "row", row=row.row, reason=reason)
         else:
@@ -157,9 +158,29 @@ def _repeated(language: Language, repeated: Sequence[Sequence[int]]) -> Iterator
     yield from _more(language, "more", len(repeated))
 
 
-def _reason(language: Language, row: RefusedRow) -> str:
-    is_misread = row.reason is Reason.UNREADABLE_ROW and row.field is None
-    return say(language, "reasons", "unreadable_cells" if is_misread else row.reason.value)
+def _reason(language: Language, dataset: Dataset, row: RefusedRow) -> str:
+    if row.reason is not Reason.UNREADABLE_ROW:
+        return say(language, "reasons", row.reason.value)
+    if row.field is None:
+        return say(language, "reasons", "unreadable_cells")
+    form = say(language, "forms", _form(dataset, row.field))
+    return say(language, "reasons", "unreadable_row", form=form)
+
+
+def _form(dataset: Dataset, name: str) -> str:
+    """The name of the form that a field's values are written in."""
+    written = next(field.type for field in dataset.schema.record.fields if field.name == name)
+    match written.inner if isinstance(written, Nullable) else written:
+        case Primitive(kind=kind, logical=None) if kind is not Kind.BYTES:
+            return kind.value
+        case Primitive(logical=Logical() as logical):
+            return logical.value.removesuffix("-millis").removesuffix("-micros")
+        case Decimal():
+            return "decimal"
+        case Enum():
+            return "enum"
+        case _:
+            return "none"
 
 
 def _titled(language: Language, dataset: Dataset, name: str) -> str:

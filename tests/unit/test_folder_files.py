@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
@@ -21,12 +22,14 @@ from civicbus.producers.folder.filenames import Named, Part, date_in, is_passed_
 from civicbus.producers.folder.looking import settled
 from civicbus.producers.folder.messages import catalogue
 from civicbus.producers.folder.place import Language
-from civicbus.producers.folder.result import Arrival, refusal_text, shown
+from civicbus.producers.folder.result import Arrival, reason_text, refusal_text, shown
 from civicbus.producers.folder.safe_cells import guarded, unguarded
 from civicbus.producers.folder.sheet import Sheet, read_sheet
 from civicbus.producers.folder.workbook import text_of
 from civicbus.producers.table import ROW
+from civicbus.producers.table_source import RefusedRow
 from civicbus.reasons import Reason
+from civicbus.schemas.codec.schema import AvroSchema
 from civicbus.schemas.datasets import Title
 from support.project import sources
 from support.samples import permits
@@ -184,6 +187,22 @@ def test_every_fault_and_every_reason_that_a_row_may_have_has_its_message():
     assert {reason for reason in Reason if reason.name.startswith("QUALITY_")} | admissions <= texts["reasons"].keys()
     code = "\n".join(path.read_text(encoding="utf-8") for path in sources() if path.parent.name == "folder")
     assert [key for key in texts["result"] if f'"{key}"' not in code] == []
+
+
+def test_a_value_that_does_not_fit_is_told_the_form_of_its_field():
+    dates = {"name": "day", "type": ["null", {"type": "int", "logicalType": "date"}], "default": None}
+    moments = {"name": "at", "type": {"type": "long", "logicalType": "local-timestamp-millis"}}
+    money = {"name": "fee", "type": {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}}
+    fields = [dates, moments, money, {"name": "no", "type": "long"}, {"name": "raw", "type": "bytes"}]
+    schema = AvroSchema.parse(json.dumps({"type": "record", "name": "x", "fields": fields}))
+    title = permits().title
+    described = tuple(replace(permits().fields[0], name=field["name"], title=title) for field in fields)
+    dataset = replace(permits(), fields=described, schemas=(schema,), key=("no",))
+    rows = [RefusedRow(row=2, reason=Reason.UNREADABLE_ROW, field=field["name"]) for field in fields]
+    told = [reason_text(Language.EN, dataset, row) for row in rows]
+    wanted = ["2024-02-29", "2024-02-29T10:00:00", "1.50", "-12", "cannot stand in a file"]
+    assert [form in text for form, text in zip(wanted, told, strict=True)] == [True] * 5
+    assert "应为日期，例如 2024-02-29" in reason_text(Language.ZH, dataset, rows[0])
 
 
 @pytest.mark.parametrize("language", Language)
