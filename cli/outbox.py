@@ -96,14 +96,15 @@ def remove(context: typer.Context, department: DepartmentName) -> None:
     """End a department's relay, forget its connection string, and let its datasets be published another way."""
     here: Context = context.obj
     owner = department_id(department)
-    operator = here.secrets.read(OPERATOR)
+    endpoints, operator = here.endpoints, here.secrets.read(OPERATOR)
     remove_processes(here.home, Role.OUTBOX, [owner])
     here.secrets.location(place_of(owner)).unlink(missing_ok=True)
-    for dataset in datasets_of(claims(here.endpoints, operator), owner, Way.OUTBOX):
-        release(here.endpoints, operator, dataset)
+    for dataset in datasets_of(claims(endpoints, operator), owner, Way.OUTBOX):
+        release(endpoints, operator, dataset)
         typer.echo(f"{dataset}: released")
     typer.echo("The triggers still write to the outbox. To end that too, run in the database:")
-    typer.echo("DROP FUNCTION public.civicbus_outbox_take(), public.civicbus_outbox_truncate() CASCADE;")
+    functions = ", ".join(f"public.civicbus_outbox_{name}" for name in ("take", "truncate", "fill", "follow", "row"))
+    typer.echo(f"DROP FUNCTION {functions} CASCADE;")
     typer.echo(
         "DROP TABLE public.civicbus_outbox, public.civicbus_outbox_tables, public.civicbus_outbox_positions CASCADE;"
     )

@@ -110,7 +110,12 @@ def followed(platform: Platform, running_admission, tmp_path_factory) -> Iterato
         assert "1 rows" in database.follow(dataset.id, '"Things"', session)
         database.add(department, tmp_path_factory.mktemp("connection"))
         yield Followed(platform, database, dataset, session)
-        database.command("outbox", "remove", department)
+        said = database.command("outbox", "remove", department)
+        with database.connect() as last:
+            for line in [line for line in said.splitlines() if line.startswith("DROP")]:
+                last.execute(line.encode())
+            left = last.execute("SELECT proname FROM pg_proc WHERE proname LIKE 'civicbus%'").fetchall()
+        assert left == []
 
 
 @pytest.fixture
