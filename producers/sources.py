@@ -7,6 +7,7 @@ Promise: the sequences of a claim are higher than those of every claim before it
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,6 +48,8 @@ class Claim:
 _CLAIM = TypeAdapter(Claim)
 # The name under which claims are changed, by one command at a time.
 _ALONE = "platform.sources"
+_SEEN_WITHIN_S = 10.0
+_LOOK_S = 0.05
 
 
 def sequence_of(epoch: int, position: int) -> int:
@@ -73,7 +76,7 @@ def claim(endpoints: Endpoints, operator: Credentials, dataset: DatasetId, way: 
         return held
     if held is not None and held.way is not Way.TABLE:
         raise held_by(dataset, held.way)
-    return _put(alone, dataset, Claim(way=way, epoch=_next_epoch(held, way)))
+    return _put(endpoints, operator, alone, dataset, Claim(way=way, epoch=_next_epoch(held, way)))
 
 
 def release(endpoints: Endpoints, operator: Credentials, dataset: DatasetId) -> Claim | None:
@@ -81,7 +84,7 @@ def release(endpoints: Endpoints, operator: Credentials, dataset: DatasetId) -> 
     alone, held = _held(endpoints, operator, dataset)
     if held is None or held.way is Way.TABLE:
         return held
-    return _put(alone, dataset, Claim(way=Way.TABLE, epoch=held.epoch + 1))
+    return _put(endpoints, operator, alone, dataset, Claim(way=Way.TABLE, epoch=held.epoch + 1))
 
 
 def raise_epoch(endpoints: Endpoints, operator: Credentials, dataset: DatasetId) -> Claim:
@@ -91,7 +94,7 @@ def raise_epoch(endpoints: Endpoints, operator: Credentials, dataset: DatasetId)
         raise ConfigurationError(
             f"no log numbers the changes of {dataset}", mend="see what does with `civicbus source list`"
         )
-    return _put(alone, dataset, Claim(way=held.way, epoch=held.epoch + 1))
+    return _put(endpoints, operator, alone, dataset, Claim(way=held.way, epoch=held.epoch + 1))
 
 
 def claims(endpoints: Endpoints, credentials: Credentials, timeout_s: float = 30.0) -> dict[DatasetId, Claim]:
@@ -148,12 +151,16 @@ def _held(endpoints: Endpoints, operator: Credentials, dataset: DatasetId) -> tu
     return alone, claim_of(endpoints, operator, dataset)
 
 
-def _put(alone: Alone, dataset: DatasetId, new: Claim) -> Claim:
+def _put(endpoints: Endpoints, operator: Credentials, alone: Alone, dataset: DatasetId, new: Claim) -> Claim:
     sequence_of(new.epoch, 0)
     try:
         alone.put(SOURCES_TOPIC, str(dataset).encode(), _CLAIM.dump_json(new))
     except Fenced:
         raise Unavailable(f"somebody else changed a claim while {dataset} was looked at", mend="try again") from None
+    # A transaction is committed a moment before its readers see it, and whoever goes on relies on the claim.
+    deadline_s = time.monotonic() + _SEEN_WITHIN_S
+    while claim_of(endpoints, operator, dataset) != new and time.monotonic() < deadline_s:
+        time.sleep(_LOOK_S)
     return new
 
 

@@ -58,6 +58,13 @@ class Outlets:
         if self._follower.changed() or (self._troubles and time.monotonic() > self._refreshed_s + RETRY_S):
             self._refresh()
 
+    def catch_up(self) -> bool:
+        """Take in the claims that stand now; whether any changed. A row that is read before this is older than them."""
+        changed = self._follower.catch_up_at_once((SOURCES_TOPIC,))
+        if changed:
+            self._refresh()
+        return changed
+
     @property
     def datasets(self) -> list[DatasetId]:
         """The datasets that can be published now."""

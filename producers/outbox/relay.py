@@ -98,8 +98,13 @@ class Relay:
                 yield int(number), at
 
     def _publish_some(self, stop: threading.Event) -> bool:
-        """Steps 2 to 5 once; whether there were rows."""
+        """Steps 2 to 5 once; whether there were rows.
+
+        Rows that were written after a claim had changed must not be numbered by the former one.
+        """
         rows = self._outbox.take(self._outlets.datasets)
+        if rows and self._outlets.catch_up():
+            return True
         by_dataset = sorted(rows, key=lambda row: row.dataset)
         for dataset, of_dataset in groupby(by_dataset, key=lambda row: row.dataset):
             self._publish(self._outlets[dataset], list(of_dataset), stop)
