@@ -120,7 +120,8 @@ def test_every_row_is_accounted_for_and_a_corrected_copy_publishes_what_was_wron
     said = garden.result().splitlines()
     assert "5 rows: 2 new or changed, 0 deleted, 0 unchanged, 2 refused, 1 that admission refuses" in said
     assert "Rows published: 4-5" in said
-    assert "  row 3, Height (height_m): the value does not fit the field's type" in said
+    form = "write a number, such as 1.5, without separators between thousands"
+    assert f"  row 3, Height (height_m): the value does not fit the field's type; {form}" in said
     assert "  row 6: there are more or fewer cells than headings" in said
     assert "  row 4, Species (species): the value is not among those that the catalogue allows" in said
     assert "  rows 2, 5" in said

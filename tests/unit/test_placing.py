@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kafka.partitioner import murmur2
 
@@ -11,6 +11,7 @@ from civicbus.transport.placing import places
 KEYS = st.lists(st.binary(max_size=40) | st.sampled_from([b"\0", b"a\0", b"\0" * 8, b"k" * 16_384]), max_size=20)
 
 
+@settings(deadline=None)
 @given(KEYS, st.integers(1, 200))
 def test_every_key_is_placed_by_murmur2(keys: list[bytes], partitions: int) -> None:
     assert places(keys, partitions).tolist() == [(murmur2(key) & 0x7FFFFFFF) % partitions for key in keys]
