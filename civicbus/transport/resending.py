@@ -11,11 +11,11 @@ from civicbus.errors import Unavailable
 from civicbus.names import Topic
 from civicbus.secrets import Credentials
 from civicbus.settings import Endpoints
-from civicbus.transport.clients import confluent_producer
+from civicbus.transport.clients import LARGEST_MESSAGE_BYTES, confluent_producer
 from civicbus.transport.faults import fault_of, translated
 
 _DELIVERY_S = 30
-_OPTIONS = {"delivery.timeout.ms": _DELIVERY_S * 1000, "message.max.bytes": 9 * 2**20}
+_OPTIONS = {"delivery.timeout.ms": _DELIVERY_S * 1000, "message.max.bytes": LARGEST_MESSAGE_BYTES}
 _NOW_MS = 0
 # Of a batch in which several records are too old librdkafka says the second.
 _TOO_OLD = frozenset({KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD})

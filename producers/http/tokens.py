@@ -64,13 +64,10 @@ class Tokens:
     def _known(self, age_s: float) -> KeySet:
         """The issuer's keys: older than this only where another request asks for them, or where it did not answer."""
         url = str(self._settings.oidc_jwks_url)
-        if self._due(age_s) and self._fetching.acquire(timeout=0.0 if self._keys else _WAIT_FOR_ANOTHER_S):
+        if self._due(age_s) and self._fetching.acquire(timeout=_WAIT_FOR_ANOTHER_S if self._keys is None else 0.0):
             try:
                 if self._due(age_s):
-                    self._asked_s = time.monotonic()
-                    self._keys, self._fetched_s = self._fetch(url), time.monotonic()
-            except Unavailable:
-                log.warning("issuer_keys_unread", url=url)
+                    self._fetch(url)
             finally:
                 self._fetching.release()
         if self._keys is None or time.monotonic() - self._fetched_s > _KEYS_LAST_AT_MOST_S:
@@ -80,14 +77,18 @@ class Tokens:
     def _due(self, age_s: float) -> bool:
         return time.monotonic() > max(self._fetched_s + age_s, self._asked_s + _ASK_AGAIN_AFTER_S)
 
-    def _fetch(self, url: str) -> KeySet:
+    def _fetch(self, url: str) -> None:
+        """Ask the issuer; where it does not answer, what is known stays."""
+        self._asked_s = time.monotonic()
         try:
             with httpx.stream("GET", url, timeout=_WITHIN_S) as answer:
                 answer.raise_for_status()
                 body = b"".join(_bounded(answer))
-            return KeySet.import_key_set(httpx.Response(200, content=body).json())
+            self._keys = KeySet.import_key_set(httpx.Response(200, content=body).json())
         except (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError):
-            raise Unavailable(f"the keys of the issuer at {url} cannot be read") from None
+            log.warning("issuer_keys_unread", url=url)
+        else:
+            self._fetched_s = time.monotonic()
 
 
 def _bounded(answer: httpx.Response) -> list[bytes]:
